@@ -1,0 +1,2 @@
+// Package workspace serves host folders to a guest over virtiofs.
+package workspace
