@@ -22,6 +22,10 @@ import (
 // ErrDead is returned by the methods of a Machine whose monitor has exited.
 var ErrDead = errors.New("virtual machine is not running")
 
+// ErrReset is what Machine.Err returns when the guest reset itself, which it
+// does to reboot and after a kernel panic.
+var ErrReset = errors.New("guest restarted or its kernel panicked")
+
 // Accel is how guest instructions are executed.
 type Accel string
 
@@ -38,7 +42,8 @@ type Config struct {
 	// and is short enough for unix sockets in it. The driver creates its
 	// sockets there and removes them when the machine is dead.
 	Dir string
-	// Kernel is an uncompressed ELF vmlinux; Initrd an initramfs image.
+	// Kernel is an uncompressed ELF vmlinux (arm64: an Image); Initrd an
+	// initramfs image.
 	Kernel, Initrd string
 	// Cmdline is appended to the parameters that the driver itself needs.
 	Cmdline string
@@ -52,7 +57,9 @@ type Config struct {
 	// Shares are the vhost-user-fs devices that are present at boot.
 	Shares []Share
 	// Console receives what the guest writes to its console. Writes happen on
-	// one goroutine; an error from it is ignored. Nil discards.
+	// one goroutine; an error from it is ignored. While a write is slow, output
+	// beyond a bounded buffer is dropped; one that never returns keeps Done
+	// open. Nil discards.
 	Console io.Writer
 	// Log receives what the monitor itself prints. Nil discards.
 	Log io.Writer
@@ -80,8 +87,8 @@ type State string
 const (
 	Running State = "running"
 	Paused  State = "paused"
-	// IOError: paused by the monitor, because a write to a disk image found no
-	// space on the host. Resume tries the write again.
+	// IOError: paused by the monitor, because a write to a disk image failed
+	// on the host, for lack of space as a rule. Resume tries the write again.
 	IOError State = "io-error"
 	Dead    State = "dead"
 )
@@ -106,13 +113,14 @@ type Machine interface {
 	// (virtio-serial). One connection exists at a time: the next call waits
 	// for, or fails until, the previous one is closed.
 	Control(ctx context.Context) (net.Conn, error)
-	// State asks for the present state.
+	// State asks for the present state: Dead comes with ErrDead.
 	State(ctx context.Context) (State, error)
 	// Pause halts the processors, Resume lets them go on. Both are idempotent.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
 	// AttachShare hot-plugs a share, DetachShare unplugs it by its tag and
-	// returns once the guest has let go of it.
+	// returns once the guest has let go of it. After an error, a share that was
+	// to be detached is still attached; the guest may let go of it later.
 	AttachShare(ctx context.Context, s Share) error
 	DetachShare(ctx context.Context, tag string) error
 	// Usage reads the monitor's consumption; it works without the guest.
@@ -123,7 +131,9 @@ type Machine interface {
 	// the monitor has exited. It is idempotent and works in every state.
 	Kill() error
 	// Done is closed when the monitor has exited, for whatever reason; Err
-	// then says why: nil after Kill and after the guest's own power-off.
+	// then says why: nil after Kill and after the guest's own power-off,
+	// ErrReset when the guest reset itself, else what the monitor last said.
+	// When Done is closed, all console output was written.
 	Done() <-chan struct{}
 	Err() error
 }

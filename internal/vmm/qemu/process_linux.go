@@ -1,0 +1,104 @@
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a child that lives no longer than this process.
+type process struct {
+	pid    int
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it was reaped and its output was read
+	err    error         // set before exited is closed
+}
+
+// spawn starts binary with files as its descriptors 3 and up, and nothing else
+// of ours: no environment, no other descriptor, no terminal.
+func spawn(binary string, args []string, dir string, files []*os.File, output io.Writer) (*process, error) {
+	cmd := exec.Command(binary, args...)
+	cmd.Dir = dir
+	cmd.Env = []string{"LC_ALL=C"}
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.ExtraFiles = files
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setsid:    true, // Ctrl-C at our terminal is not for it
+		Pdeathsig: syscall.SIGKILL,
+	}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	started := make(chan error)
+	go p.run(started)
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("run %s: %w", binary, err)
+	}
+	return p, nil
+}
+
+// run starts the process and waits for it. The kernel sends Pdeathsig when the
+// thread that forked ends, not when the process does (prctl(2); Go issue
+// 27505), so the goroutine keeps its thread, and the thread ends with it.
+func (p *process) run(started chan<- error) {
+	runtime.LockOSThread()
+	err := confine()
+	if err == nil {
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		started <- err
+		return
+	}
+	p.pid = p.cmd.Process.Pid
+	started <- nil
+	p.err = p.cmd.Wait()
+	close(p.exited)
+}
+
+// confine prepares this thread for what its child inherits.
+func confine() error {
+	// What this process has open without close-on-exec, it got from whoever
+	// started it. Kernels before 5.11 don't know the flag.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil &&
+		!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("give up new privileges: %w", err)
+	}
+	return nil
+}
+
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// cause says how the process, which has exited, ended.
+func (p *process) cause() error {
+	if p.err != nil {
+		return p.err
+	}
+	return errors.New("exit status 0")
+}
+
+// socketPair makes two connected stream sockets: ours, and one for a child.
+func socketPair() (net.Conn, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours := os.NewFile(uintptr(fds[0]), "ours")
+	theirs := os.NewFile(uintptr(fds[1]), "theirs")
+	conn, err := net.FileConn(ours) // a duplicate
+	_ = ours.Close()
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, err
+	}
+	return conn, theirs, nil
+}
