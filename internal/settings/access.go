@@ -27,6 +27,9 @@ func (s *Settings) Disk() int64 { return must(ParseDisk(s.values["vm.disk"].Valu
 // Mirror is the URL of a Debian archive, or "" for the machine's own.
 func (s *Settings) Mirror() string { return s.values["setup.mirror"].Value }
 
+// Backports says whether setup may take QEMU from Debian's backports.
+func (s *Settings) Backports() bool { return s.values["setup.backports"].Value == "true" }
+
 // DetachKeys are the bytes that detach a terminal; none: nothing does.
 func (s *Settings) DetachKeys() []byte {
 	return must(ParseDetachKeys(s.values["terminal.detach-keys"].Value))

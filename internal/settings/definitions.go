@@ -30,6 +30,7 @@ var definitions = []Definition{
 	{"vm.cpus", "0", "processors of a new sandbox; 0: all of the host's", parses(ParseCPUs)},
 	{"vm.disk", "20g", "size of a new sandbox's disk, which takes room only as it fills", parses(ParseDisk)},
 	{"setup.mirror", "", "Debian mirror for kernel and template; empty: the one that this machine's apt uses", emptyOr(mirror)},
+	{"setup.backports", "true", "on Debian 12, take QEMU from bookworm-backports: 10.0 instead of 7.2", oneOf("true", "false")},
 	{"terminal.detach-keys", "ctrl-p,ctrl-q", "keys that detach from a session; none: no keys do", parses(ParseDetachKeys)},
 }
 
