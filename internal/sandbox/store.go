@@ -10,6 +10,7 @@ import (
 	"sort"
 	"strings"
 	"syscall"
+	"time"
 
 	"sbx/internal/dirs"
 )
@@ -138,6 +139,18 @@ func (s *Store) LockWait(ctx context.Context, name string) (*Lock, error) {
 	lock, err := acquireWait(ctx, s.Dir(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
+	}
+	return lock, err
+}
+
+// LockSoon is Lock with a moment's patience, for a holder that is just
+// beginning or ending.
+func (s *Store) LockSoon(ctx context.Context, name string) (*Lock, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 50*time.Millisecond, ErrLocked)
+	defer cancel()
+	lock, err := s.LockWait(ctx, name)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, context.Cause(ctx)
 	}
 	return lock, err
 }

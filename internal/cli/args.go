@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sbx/internal/nearest"
+	"sbx/internal/sandbox"
+)
+
+// atLeast and exactly are cobra's argument checks, as usage errors.
+func atLeast(n int) cobra.PositionalArgs { return usage(cobra.MinimumNArgs(n)) }
+func exactly(n int) cobra.PositionalArgs { return usage(cobra.ExactArgs(n)) }
+
+func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageErrorf("%w; usage: %s", err, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// suggest ends an error about a name that doesn't exist: with the nearest one,
+// else with what to do.
+func suggest(name string, among []string, otherwise string) string {
+	if s := nearest.Suggest(name, among); s != "" {
+		return s
+	}
+	return "; " + otherwise
+}
+
+// record reads a sandbox's record; an unknown name suggests the nearest.
+func (a *app) record(name string) (*sandbox.Record, error) {
+	r, err := a.store.Get(name)
+	if !errors.Is(err, sandbox.ErrNotFound) {
+		return r, err
+	}
+	names, listErr := a.store.Names()
+	if listErr != nil {
+		return nil, listErr
+	}
+	return nil, fmt.Errorf("no sandbox is named %q%s%w", name, suggest(name, names, "sbx ls lists them"), silent{err})
+}
+
+// silent keeps an error findable by errors.Is without printing it again.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
+
+// eachName runs do for every name, in order, reports each failure, and fails
+// if any did.
+func (a *app) eachName(names []string, do func(name string) error) error {
+	failed := false
+	for _, name := range names {
+		if err := do(name); err != nil {
+			fmt.Fprintln(a.stderr, "sbx:", err)
+			failed = true
+		}
+	}
+	if failed {
+		return &exitError{code: exitFailed}
+	}
+	return nil
+}
+
+// eachSandbox runs do for every name of a sandbox, damaged ones included, and
+// prints the names for which it succeeded.
+func (a *app) eachSandbox(names []string, do func(name string) error) error {
+	return a.eachName(names, func(name string) error {
+		if _, err := a.record(name); err != nil && !errors.Is(err, sandbox.ErrDamaged) {
+			return err
+		}
+		if err := do(name); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.stdout, name)
+		return nil
+	})
+}
+
+// confirm asks before something is destroyed. Without a terminal it refuses.
+func (a *app) confirm(question string) error {
+	if !a.interactive() {
+		return fmt.Errorf("%s Nobody can be asked without a terminal; use --force", question)
+	}
+	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
+	line, err := bufio.NewReader(a.stdin).ReadString('\n')
+	if err != nil && line == "" {
+		return errors.New("not confirmed; nothing was changed")
+	}
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return errors.New("not confirmed; nothing was changed")
+}
+
+// environment resolves -e and --env-file: K=V as it is, K alone from this
+// process's environment, where it may be missing.
+func environment(files, vars []string) ([]string, error) {
+	var env []string
+	for _, file := range files {
+		lines, err := envFile(file)
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, lines...)
+	}
+	env = append(env, vars...)
+	resolved := env[:0]
+	for _, kv := range env {
+		name, _, given := strings.Cut(kv, "=")
+		if name == "" || strings.ContainsAny(name, " \t\x00") {
+			return nil, usageErrorf("environment variable %q: a name without spaces must come before the =", kv)
+		}
+		if !given {
+			value, ok := os.LookupEnv(name)
+			if !ok {
+				continue
+			}
+			kv = name + "=" + value
+		}
+		resolved = append(resolved, kv)
+	}
+	return resolved, nil
+}
+
+// envFile reads K=V lines; empty ones and those that start with # don't count.
+func envFile(path string) ([]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("environment file: %w", err)
+	}
+	defer f.Close()
+	var env []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := strings.TrimLeft(lines.Text(), " \t")
+		if line != "" && line[0] != '#' {
+			env = append(env, strings.TrimRight(line, "\r"))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("environment file %s: %w", path, err)
+	}
+	return env, nil
+}
+
+// completeNames completes names of sandboxes.
+func (a *app) completeNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if a.prepare(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	names, err := a.store.Names()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeOneName completes the first argument only.
+func (a *app) completeOneName(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return a.completeNames(cmd, args, word)
+}

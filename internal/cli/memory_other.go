@@ -1,0 +1,7 @@
+//go:build !linux
+
+package cli
+
+import "errors"
+
+func hostMemory() (int64, error) { return 0, errors.ErrUnsupported }

@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"sbx/internal/dirs"
+	"sbx/internal/progress"
+	"sbx/internal/sandbox"
+	"sbx/internal/settings"
+)
+
+// Exit codes that are sbx's own; exec and run otherwise return the command's.
+const (
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNotBegun = 125 // sbx failed before a command in the sandbox could start
+)
+
+// app is what commands share. Its fields are set before a command runs.
+type app struct {
+	stdin          *os.File
+	stdout, stderr io.Writer
+	debug          bool
+
+	dirs     dirs.Dirs
+	settings *settings.Settings
+	store    *sandbox.Store
+}
+
+// exitError carries an exit code. Without an err nothing is printed.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// usageErrorf is an error for exit code 2.
+func usageErrorf(format string, args ...any) error {
+	return &exitError{code: exitUsage, err: fmt.Errorf(format, args...)}
+}
+
+// Main runs the command line of this process and returns its exit code.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	root := a.root()
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	code := exitFailed
+	var exit *exitError
+	if errors.As(err, &exit) {
+		code, err = exit.code, exit.err
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return 130
+	}
+	if err != nil {
+		fmt.Fprintln(a.stderr, "sbx:", err)
+	}
+	return code
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sbx",
+		Short:         "Run AI coding agents in virtual machines of their own",
+		Long:          longRoot,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.prepare(cmd) },
+	}
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	root.PersistentFlags().BoolVarP(&a.debug, "debug", "D", false, "say more about what goes on")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageErrorf("%w; see: %s --help", err, cmd.CommandPath())
+	})
+	root.AddGroup(
+		&cobra.Group{ID: "use", Title: "Use a sandbox:"},
+		&cobra.Group{ID: "life", Title: "Its life:"},
+		&cobra.Group{ID: "host", Title: "This machine:"},
+	)
+	a.add(root, "use", a.runCommand(), a.execCommand(), a.lsCommand(), a.logsCommand())
+	a.add(root, "life", a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.rmCommand(), a.pruneCommand())
+	a.add(root, "host", a.setupCommand(), a.diagnoseCommand(), a.settingsCommand(), a.templateCommand(), a.resetCommand(), a.versionCommand())
+	root.AddCommand(a.superviseCommand(), a.manCommand())
+	for _, topic := range topics {
+		root.AddCommand(topic)
+	}
+	return root
+}
+
+const longRoot = `sbx runs an AI coding agent, or any program you don't trust, in a small virtual
+machine of its own: with its own kernel and root by sudo, and nothing of your
+computer but the folders that you share.`
+
+func (a *app) add(root *cobra.Command, group string, commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.GroupID = group
+		root.AddCommand(c)
+	}
+}
+
+// unknownCommand is reached with arguments only when no command has that name.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		if !c.Hidden {
+			names = append(names, c.Name())
+		}
+	}
+	return usageErrorf("unknown command %q%s", args[0], suggest(args[0], names, "sbx --help lists all"))
+}
+
+// annotationBare marks commands that work without the user's directories.
+const annotationBare = "bare"
+
+func bare() map[string]string { return map[string]string{annotationBare: "yes"} }
+
+// prepare finds the user's directories and reads the settings.
+func (a *app) prepare(cmd *cobra.Command) (err error) {
+	for c := cmd; c != nil; c = c.Parent() {
+		if c.Annotations[annotationBare] != "" || c.Name() == "completion" || c.Name() == "help" {
+			return nil
+		}
+	}
+	if !cmd.HasParent() {
+		return nil
+	}
+	if a.dirs, err = dirs.Find(); err != nil {
+		return err
+	}
+	if a.settings, err = settings.Load(a.settingsPath()); err != nil {
+		return err
+	}
+	if a.store, err = sandbox.Open(a.dirs); err != nil {
+		return err
+	}
+	_, err = a.store.Sweep()
+	return err
+}
+
+func (a *app) settingsPath() string { return filepath.Join(a.dirs.Config, "settings.yaml") }
+
+// interactive says whether there is somebody to ask.
+func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// progress reports on standard error.
+func (a *app) progress() (progress.Func, func()) {
+	return progress.Terminal(a.stderr, isTerminal(a.stderr))
+}
+
+func (a *app) warn(message string) { fmt.Fprintln(a.stderr, "sbx: warning:", message) }

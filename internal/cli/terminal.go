@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"sbx/internal/control"
+)
+
+// terminal is the user's terminal while a program in a sandbox has it.
+type terminal struct {
+	control *control.Terminal
+	restore func() error
+	stop    func()
+}
+
+// openTerminal measures the terminal and follows its size; raw makes every key
+// go to the program in the sandbox. The caller closes it.
+func (a *app) openTerminal(raw bool) (*terminal, error) {
+	out, ok := a.stdout.(*os.File)
+	if !ok {
+		return nil, errNoTerminal
+	}
+	size := func() control.Size {
+		if w, h, err := term.GetSize(int(out.Fd())); err == nil && w > 0 && h > 0 {
+			return control.Size{Width: w, Height: h}
+		}
+		return control.Size{Width: 80, Height: 24}
+	}
+	now := size()
+	resize := make(chan control.Size, 1)
+	t := &terminal{
+		control: &control.Terminal{Term: os.Getenv("TERM"), Width: now.Width, Height: now.Height, Resize: resize},
+		restore: func() error { return nil },
+	}
+	if t.control.Term == "" {
+		t.control.Term = "xterm-256color"
+	}
+	if raw {
+		state, err := term.MakeRaw(int(a.stdin.Fd()))
+		if err != nil {
+			return nil, err
+		}
+		t.restore = func() error { return term.Restore(int(a.stdin.Fd()), state) }
+	}
+	t.stop = followSize(size, resize)
+	return t, nil
+}
+
+// followSize sends the new size after each SIGWINCH until stopped. Only the
+// newest size matters.
+func followSize(size func() control.Size, resize chan control.Size) (stop func()) {
+	changed := make(chan os.Signal, 1)
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	signal.Notify(changed, syscall.SIGWINCH)
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-changed:
+			case <-done:
+				return
+			}
+			select {
+			case <-resize:
+			default:
+			}
+			resize <- size()
+		}
+	}()
+	return func() {
+		signal.Stop(changed)
+		close(done)
+		<-ended
+	}
+}
+
+// Close gives the terminal back as it was.
+func (t *terminal) Close() error {
+	t.stop()
+	return t.restore()
+}
+
+// resetModes undoes what a program that we leave running, or that crashed, has
+// set in the user's terminal: alternate screen, hidden cursor, application keys,
+// mouse reports, focus reports, bracketed paste, colours.
+const resetModes = "\x1b[?1049l\x1b[?25h\x1b[?1l\x1b>\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[0 q"
+
+// detachReader passes keys on until it reads the detach sequence.
+type detachReader struct {
+	in       *os.File
+	keys     []byte
+	detached chan struct{} // closed on the sequence
+	matched  int           // length of the prefix of keys that is held back
+	pending  []byte        // passed on before more is read
+}
+
+func newDetachReader(in *os.File, keys []byte) *detachReader {
+	return &detachReader{in: in, keys: keys, detached: make(chan struct{})}
+}
+
+var errDetached = errors.New("detached")
+
+// Read holds back a beginning of the sequence until the next key decides.
+func (d *detachReader) Read(p []byte) (int, error) {
+	for len(d.pending) == 0 {
+		buf := make([]byte, 4096)
+		n, err := d.in.Read(buf)
+		for _, key := range buf[:n] {
+			if d.feed(key) {
+				close(d.detached)
+				return 0, errDetached
+			}
+		}
+		if err != nil && len(d.pending) == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, d.pending)
+	d.pending = d.pending[n:]
+	return n, nil
+}
+
+// feed says whether key completes the sequence.
+func (d *detachReader) feed(key byte) bool {
+	if len(d.keys) == 0 {
+		d.pending = append(d.pending, key)
+		return false
+	}
+	if key == d.keys[d.matched] {
+		d.matched++
+		return d.matched == len(d.keys)
+	}
+	d.pending = append(d.pending, d.keys[:d.matched]...)
+	d.matched = 0
+	if key == d.keys[0] {
+		d.matched = 1
+		return len(d.keys) == 1
+	}
+	d.pending = append(d.pending, key)
+	return false
+}

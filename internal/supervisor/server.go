@@ -1,0 +1,163 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"sbx/internal/vmm"
+)
+
+// serveAPI answers on api.sock from the first moment, so that a second command
+// can wait for a sandbox that starts.
+func (s *supervisor) serveAPI() (*http.Server, error) {
+	listener, err := listen(filepath.Join(s.runtime, apiSocket))
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", s.handleStatus)
+	mux.HandleFunc("GET /v1/ready", s.handleReady)
+	mux.HandleFunc("POST /v1/stop", s.handleStop)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go server.Serve(listener)
+	return server, nil
+}
+
+func listen(path string) (net.Listener, error) {
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+func (s *supervisor) handleReady(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-s.ready:
+	case <-r.Context().Done():
+		return
+	}
+	s.mu.Lock()
+	state, err := s.state, s.startErr
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	case state == Stopping:
+		http.Error(w, "stopping", http.StatusGone)
+	default:
+		writeJSON(w, struct{}{})
+	}
+}
+
+func (s *supervisor) handleStop(w http.ResponseWriter, r *http.Request) {
+	var req stopRequest
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<10)).Decode(&req); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if !req.Force {
+		select { // a guest that boots can't be asked yet
+		case <-s.ready:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	s.stop(req.Force)
+	writeJSON(w, struct{}{})
+}
+
+func (s *supervisor) handleStatus(w http.ResponseWriter, r *http.Request) {
+	st := Status{State: s.currentState(), PID: os.Getpid(), Started: s.started}
+	if st.State != Starting {
+		st.Accel = s.accel
+		st.Clients = s.activity.Clients()
+		if s.machine != nil {
+			s.describeMachine(r.Context(), &st)
+		}
+	}
+	writeJSON(w, st)
+}
+
+// guestPatience is how long a status waits for the guest's own word.
+const guestPatience = 2 * time.Second
+
+func (s *supervisor) describeMachine(ctx context.Context, st *Status) {
+	ctx, cancel := context.WithTimeout(ctx, guestPatience)
+	defer cancel()
+	st.MonitorPID = s.machine.PID()
+	st.CPU, st.Resident = s.usage.Now(s.machine)
+	if state, err := s.machine.State(ctx); err == nil && state == vmm.IOError {
+		st.State = DiskFull
+		return
+	}
+	if st.State != Running {
+		return
+	}
+	client, err := s.guest.Client(ctx)
+	if err != nil {
+		return
+	}
+	if stats, err := client.Stats(ctx); err == nil {
+		st.Guest = &stats
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v)
+}
+
+// serveSSH relays each connection on ssh.sock to the guest's SSH server. It
+// ends with the process: the listener's directory is removed, and the streams
+// die with the machine.
+func (s *supervisor) serveSSH() error {
+	listener, err := listen(filepath.Join(s.runtime, sshSocket))
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				s.log.Error("ssh socket", "error", err)
+				time.Sleep(100 * time.Millisecond) // out of descriptors: let some go
+				continue
+			}
+			go s.relay(conn.(*net.UnixConn))
+		}
+	}()
+	return nil
+}
+
+func (s *supervisor) relay(conn *net.UnixConn) {
+	defer conn.Close()
+	defer s.activity.Enter()()
+	stream, err := s.guest.Open(context.Background())
+	if err != nil {
+		s.log.Warn("cannot reach the guest", "error", err)
+		return
+	}
+	defer stream.Close()
+	var both sync.WaitGroup
+	both.Go(func() {
+		io.Copy(stream, conn)
+		stream.Close() // half: yamux goes on reading
+	})
+	both.Go(func() {
+		io.Copy(conn, stream)
+		conn.CloseWrite()
+	})
+	both.Wait()
+}

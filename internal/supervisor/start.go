@@ -1,0 +1,189 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"sbx/internal/control"
+	"sbx/internal/kernel"
+	"sbx/internal/template"
+	"sbx/internal/vmm"
+	"sbx/internal/vmm/qemu"
+	"sbx/internal/workspace"
+)
+
+// shareTag is the one virtiofs device that carries all workspaces.
+const shareTag = "sbx"
+
+// start brings the sandbox up to the point where the guest takes sessions.
+func (s *supervisor) start(ctx context.Context, warn func(string)) error {
+	image, err := template.Open(s.cfg.Dirs.Cache, s.record.Template.ID)
+	if err != nil {
+		return err
+	}
+	k, err := kernel.OpenID(s.cfg.Dirs.Cache, s.record.Kernel)
+	if err != nil {
+		return err
+	}
+	if err := s.serveWorkspaces(ctx); err != nil {
+		return err
+	}
+	if err := s.startMachine(ctx, k, image, warn); err != nil {
+		return err
+	}
+	s.guest = newGuestLink(s.machine, s.log)
+	if err := s.configureGuest(ctx); err != nil {
+		return s.explainBoot(err)
+	}
+	return s.serveSSH()
+}
+
+func (s *supervisor) startMachine(ctx context.Context, k *kernel.Kernel, image *template.Template, warn func(string)) error {
+	inst, err := qemu.Find(ctx, s.cfg.Monitor)
+	if err != nil {
+		return err
+	}
+	initrd, err := k.Initramfs()
+	if err != nil {
+		return err
+	}
+	if s.accel, err = s.chooseAccel(ctx, inst, k, initrd, warn); err != nil {
+		return err
+	}
+	console, err := openRotating(filepath.Join(s.cfg.Store.Dir(s.record.Name), "console.log"))
+	if err != nil {
+		return err
+	}
+	c := vmm.Config{
+		Name:    s.record.Name,
+		Dir:     s.runtime,
+		Kernel:  k.Vmlinux(),
+		Initrd:  initrd,
+		CPUs:    s.record.CPUs,
+		Memory:  s.record.Memory,
+		Disks:   []vmm.Disk{{Path: s.cfg.Store.Disk(s.record.Name), Format: "qcow2"}, {Path: k.ModulesImage(), Format: "raw", ReadOnly: true}},
+		Console: console,
+		Log:     console,
+		Accel:   s.accel,
+	}
+	if s.workspace != nil {
+		c.Shares = []vmm.Share{{Tag: shareTag, Socket: filepath.Join(s.runtime, fsSocket)}}
+	}
+	s.machine, err = qemu.New(inst).Start(ctx, c)
+	return err
+}
+
+// chooseAccel follows the setting; left to itself it uses KVM where a probe
+// guest proved it.
+func (s *supervisor) chooseAccel(ctx context.Context, inst *qemu.Installation, k *kernel.Kernel, initrd string, warn func(string)) (vmm.Accel, error) {
+	if s.cfg.Accel == string(vmm.TCG) {
+		warn("software emulation, as vm.accel says: the sandbox runs several times slower than with KVM")
+		return vmm.TCG, nil
+	}
+	verdict := qemu.ProbeCached(ctx, s.cfg.Dirs.Cache, inst, k.Vmlinux(), initrd)
+	switch {
+	case verdict.Usable:
+		return vmm.KVM, nil
+	case s.cfg.Accel == string(vmm.KVM):
+		return "", fmt.Errorf("vm.accel is kvm, but KVM can't be used here: %s; mend that, or run: sbx settings set vm.accel auto", verdict.Reason)
+	}
+	warn("no KVM (" + verdict.Reason + "): using software emulation, which is several times slower")
+	return vmm.TCG, nil
+}
+
+func (s *supervisor) serveWorkspaces(ctx context.Context) error {
+	if len(s.record.Workspaces) == 0 {
+		return nil
+	}
+	var folders []workspace.Folder
+	for i, w := range s.record.Workspaces {
+		if st, err := os.Stat(w.Path); err != nil {
+			return fmt.Errorf("workspace %s: %w; bring the folder back, or remove the sandbox", w.Path, err)
+		} else if !st.IsDir() {
+			return fmt.Errorf("workspace %s is no longer a folder", w.Path)
+		}
+		folders = append(folders, workspace.Folder{Name: strconv.Itoa(i), Path: w.Path, ReadOnly: w.ReadOnly})
+	}
+	server, err := workspace.Serve(ctx, filepath.Join(s.runtime, fsSocket), folders, workspace.Options{Log: s.log})
+	if err != nil {
+		return fmt.Errorf("cannot serve the workspace: %w", err)
+	}
+	s.workspace = server
+	return nil
+}
+
+func (s *supervisor) configureGuest(ctx context.Context) error {
+	client, err := s.guest.Client(ctx)
+	if err != nil {
+		return err
+	}
+	return client.Configure(ctx, s.guestConfig())
+}
+
+func (s *supervisor) guestConfig() control.Configure {
+	entropy := make([]byte, 64)
+	rand.Read(entropy)
+	c := control.Configure{
+		Hostname:      s.record.Name,
+		MachineID:     s.record.ID,
+		Entropy:       entropy,
+		RootDevice:    "/dev/vda",
+		ModulesDevice: "/dev/vdb",
+		Env:           s.record.Env,
+		User:          "agent",
+		Workdir:       s.record.Workdir(),
+		PidsMax:       s.record.Pids,
+	}
+	for i, w := range s.record.Workspaces {
+		c.ShareTag = shareTag
+		c.Mounts = append(c.Mounts, control.Mount{Source: strconv.Itoa(i), Target: w.Path, ReadOnly: w.ReadOnly})
+	}
+	c.Time = time.Now().UnixNano()
+	return c
+}
+
+// explainBoot adds the end of the guest's console to an error of a boot.
+func (s *supervisor) explainBoot(err error) error {
+	select {
+	case <-s.machine.Done():
+		if died := s.machine.Err(); died != nil {
+			err = died
+		}
+	default:
+	}
+	path := filepath.Join(s.cfg.Store.Dir(s.record.Name), "console.log")
+	tail := lastLines(path, 5)
+	if tail == "" {
+		return fmt.Errorf("the guest did not come up: %w", err)
+	}
+	return fmt.Errorf("the guest did not come up: %w; its console ends with:\n%s", err, tail)
+}
+
+// lastLines reads the end of a log that a guest wrote, made printable.
+func lastLines(path string, n int) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	const most = 4096
+	if st, err := f.Stat(); err == nil && st.Size() > most {
+		f.Seek(-most, 2)
+	}
+	b := make([]byte, most)
+	got, _ := f.Read(b)
+	lines := strings.Split(strings.TrimSpace(string(b[:got])), "\n")
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	for i, l := range lines {
+		lines[i] = "  " + control.Printable(l)
+	}
+	return strings.TrimRight(strings.Join(lines, "\n"), " ")
+}

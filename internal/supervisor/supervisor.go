@@ -1,0 +1,201 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"sbx/internal/dirs"
+	"sbx/internal/sandbox"
+	"sbx/internal/vmm"
+	"sbx/internal/workspace"
+)
+
+// Config is what a supervisor needs to know beside the sandbox's record.
+type Config struct {
+	Dirs  dirs.Dirs
+	Store *sandbox.Store
+	Name  string
+	// Accel is "auto", "kvm" or "tcg"; Monitor the path of QEMU, empty: found.
+	Accel   string
+	Monitor string
+	// Debug logs more.
+	Debug bool
+}
+
+// supervisor is one running sandbox.
+type supervisor struct {
+	cfg     Config
+	record  *sandbox.Record
+	log     *slog.Logger
+	runtime string // directory of the sockets
+	started time.Time
+
+	workspace *workspace.Server // nil without workspaces
+	machine   vmm.Machine
+	accel     vmm.Accel
+	guest     *guestLink
+	usage     usageMeter
+	activity  activity
+
+	mu       sync.Mutex
+	state    State
+	startErr error         // why it never ran
+	ready    chan struct{} // closed when it runs, or never will
+}
+
+// Run is the supervisor's whole life. It returns when the sandbox has ended.
+func Run(ctx context.Context, cfg Config) error {
+	events := os.NewFile(eventsFD, "events")
+	if events == nil {
+		return errors.New("supervise is for internal use; run: sbx start " + cfg.Name)
+	}
+	syscall.CloseOnExec(eventsFD)
+	lock, err := cfg.Store.Lock(cfg.Name)
+	if err != nil {
+		tell(events, Event{Error: err.Error(), Locked: errors.Is(err, sandbox.ErrLocked)})
+		return err
+	}
+	defer lock.Release()
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	defer stop()
+	if err := supervise(ctx, cfg, events); err != nil {
+		tell(events, Event{Error: err.Error()})
+		return err
+	}
+	return nil
+}
+
+// tell is best effort: the command that listens may have been killed.
+func tell(w io.Writer, e Event) {
+	if b, err := json.Marshal(e); err == nil {
+		w.Write(append(b, '\n'))
+	}
+}
+
+func supervise(ctx context.Context, cfg Config, events *os.File) error {
+	logFile, err := openRotating(filepath.Join(cfg.Store.Dir(cfg.Name), "supervisor.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	level := slog.LevelInfo
+	if cfg.Debug {
+		level = slog.LevelDebug
+	}
+	s := &supervisor{
+		cfg:     cfg,
+		log:     slog.New(slog.NewTextHandler(logFile, &slog.HandlerOptions{Level: level})),
+		runtime: cfg.Store.RuntimeDir(cfg.Name),
+		started: time.Now(),
+		state:   Starting,
+		ready:   make(chan struct{}),
+	}
+	slog.SetDefault(s.log)
+	if s.record, err = cfg.Store.Get(cfg.Name); err != nil {
+		return err
+	}
+	if err := s.prepareRuntime(); err != nil {
+		return err
+	}
+	defer os.RemoveAll(s.runtime)
+	api, err := s.serveAPI()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	return s.live(ctx, events)
+}
+
+// prepareRuntime empties the runtime directory, where a killed predecessor may
+// have left sockets. The lock is ours, so nobody uses them.
+func (s *supervisor) prepareRuntime() error {
+	if err := dirs.Private(s.cfg.Dirs.Runtime); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.runtime); err != nil {
+		return err
+	}
+	return dirs.Private(s.runtime)
+}
+
+// live starts the machine, serves it and ends it.
+func (s *supervisor) live(ctx context.Context, events *os.File) error {
+	err := s.start(ctx, func(warning string) {
+		s.log.Warn(warning)
+		tell(events, Event{Warn: warning})
+	})
+	if err != nil {
+		s.log.Error("start failed", "error", err)
+		s.setState(Stopping, err)
+		s.release()
+		return err
+	}
+	s.setState(Running, nil)
+	s.log.Info("running", "accel", s.accel, "monitor", s.machine.PID(), "after", time.Since(s.started))
+	tell(events, Event{Ready: true})
+	events.Close()
+
+	background, cancel := context.WithCancel(context.Background())
+	var tasks sync.WaitGroup
+	for _, task := range []func(context.Context){s.keepClock, s.watchIdle, s.watchDisk, s.sampleUsage} {
+		tasks.Go(func() { task(background) })
+	}
+	select {
+	case <-ctx.Done():
+		s.log.Info("told to end")
+		s.stop(false)
+	case <-s.machine.Done():
+	}
+	s.setState(Stopping, nil)
+	cancel()
+	err = s.machine.Err()
+	s.log.Info("ended", "error", err)
+	s.release()
+	tasks.Wait()
+	if err != nil {
+		return fmt.Errorf("the virtual machine died: %w", err)
+	}
+	return nil
+}
+
+// release ends whatever start began, in the opposite order.
+func (s *supervisor) release() {
+	if s.machine != nil {
+		s.machine.Kill()
+	}
+	if s.guest != nil {
+		s.guest.Close()
+	}
+	if s.workspace != nil {
+		if err := s.workspace.Close(); err != nil {
+			s.log.Warn("workspace server", "error", err)
+		}
+	}
+}
+
+// setState moves on; the first state other than Starting settles readiness.
+func (s *supervisor) setState(to State, startErr error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == Starting && to != Starting {
+		s.startErr = startErr
+		defer close(s.ready)
+	}
+	s.state = to
+}
+
+func (s *supervisor) currentState() State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
