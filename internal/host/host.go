@@ -19,13 +19,13 @@ import (
 	"sbx/internal/settings"
 )
 
-// Options say what to look at. All fields but Extra, Log and Output are
-// required.
+// Options say what to look at. Dirs and Settings are required.
 type Options struct {
 	Dirs     dirs.Dirs
 	Settings *settings.Settings
-	// Kernel is a vmlinux of the user's own, which replaces the prepared one.
-	Kernel string
+	// Kernel is a kernel of the user's own that setup makes the default, and
+	// KernelModules the directory of its modules; empty: Debian's.
+	Kernel, KernelModules string
 	// Extra are checks of the caller's, which follow those of this package.
 	Extra []func(context.Context) []Check
 	Log   *slog.Logger

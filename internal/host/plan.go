@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"sbx/internal/vmm/qemu"
 )
 
 // Plan is what setup will do.
@@ -14,8 +16,9 @@ type Plan struct {
 	// Notes are facts that the user should know of; they need no action.
 	Notes []string
 
-	o   Options
-	sys *system
+	o              Options
+	sys            *system
+	virtualization func(context.Context, *qemu.Installation) Check
 }
 
 // Step is one thing that setup does.
@@ -47,7 +50,7 @@ func newPlan(ctx context.Context, o Options, sys *system, parts parts) (*Plan, e
 	if sys.os != "linux" {
 		return nil, fmt.Errorf("sandboxes need a Linux host; this is %s", sys.os)
 	}
-	p := &Plan{o: o, sys: sys}
+	p := &Plan{o: o, sys: sys, virtualization: parts.virtualization}
 	if err := p.programs(ctx); err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ func (p *Plan) Run(ctx context.Context, ui UI) error {
 	}
 	if p.Empty() {
 		ui.Say("everything is in place")
+		p.sayVirtualization(ctx, ui)
 		return nil
 	}
 	p.show(ui)
@@ -55,7 +56,20 @@ func (p *Plan) Run(ctx context.Context, ui UI) error {
 			return fmt.Errorf("setup could not %s: %w; 'sbx setup' goes on from there", s.What, err)
 		}
 	}
+	p.sayVirtualization(ctx, ui)
 	return nil
+}
+
+// sayVirtualization ends setup with how fast sandboxes will be.
+func (p *Plan) sayVirtualization(ctx context.Context, ui UI) {
+	if p.virtualization == nil {
+		return
+	}
+	inst, err := p.sys.findQEMU(ctx, p.o.Settings.QEMU())
+	if err != nil {
+		return // setup installed it, or failed
+	}
+	ui.Say(p.virtualization(ctx, inst).Detail)
 }
 
 func (p *Plan) show(ui UI) {
