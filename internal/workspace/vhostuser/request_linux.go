@@ -62,10 +62,10 @@ const (
 	outHeaderSize = int(unsafe.Sizeof(fuse.OutHeader{}))
 	writeInSize   = int(unsafe.Sizeof(fuse.WriteIn{}))
 
-	maxName    = 255  // NAME_MAX
-	maxTarget  = 4095 // PATH_MAX without the NUL
-	fuseMajor  = 7
-	fuseMinor  = 31   // Linux 5.4, the first with virtiofs
+	maxName   = 255  // NAME_MAX
+	maxTarget = 4095 // PATH_MAX without the NUL
+	fuseMajor = 7
+	fuseMinor = 31 // Linux 5.4, the first with virtiofs
 )
 
 // pollHack is a name, and a node id, that go-fuse answers by itself.
