@@ -31,7 +31,9 @@ const (
 	RequestShutdown = "shutdown@sbx"
 )
 
-// Names of the requests on an SSH session channel.
+// Names of the requests on an SSH session channel. A pty-req before them asks
+// for no reply: a guest that can't give the terminal refuses the program. The
+// reason of a refusal goes before it on the channel's standard error: [Refuse].
 const (
 	// RequestSpawn starts a program by its argument vector: Spawn.
 	RequestSpawn = "spawn@sbx"
@@ -40,8 +42,9 @@ const (
 	RequestAttach = "attach@sbx"
 )
 
-// MaxMessage bounds the JSON payload of any message here, in bytes.
-const MaxMessage = 1 << 20
+// MaxMessage bounds the JSON payload of any message here, in bytes: a message
+// is one SSH packet, and those end at 256 KiB in OpenSSH and x/crypto.
+const MaxMessage = 248 << 10
 
 // Configure is everything that is particular to one sandbox.
 type Configure struct {
