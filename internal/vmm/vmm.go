@@ -118,9 +118,10 @@ type Machine interface {
 	// Pause halts the processors, Resume lets them go on. Both are idempotent.
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
-	// AttachShare hot-plugs a share, DetachShare unplugs it by its tag and
-	// returns once the guest has let go of it. After an error, a share that was
-	// to be detached is still attached; the guest may let go of it later.
+	// AttachShare hot-plugs a share; the guest learns of it a moment after the
+	// return. DetachShare unplugs it by its tag and returns once the guest has
+	// let go of it. After an error, a share that was to be detached is still
+	// attached; the guest may let go of it later.
 	AttachShare(ctx context.Context, s Share) error
 	DetachShare(ctx context.Context, tag string) error
 	// Usage reads the monitor's consumption; it works without the guest.

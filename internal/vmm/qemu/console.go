@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"sync"
 )
 
@@ -96,71 +95,4 @@ func (c *console) write() {
 		}
 		_, _ = c.out.Write(p)
 	}
-}
-
-// Limits on what is kept of QEMU's own words: a guest can make it warn without
-// end.
-const (
-	monitorLogLimit = 256 << 10
-	monitorTail     = 2 << 10
-)
-
-// monitorLog passes QEMU's output on, up to a limit, and remembers its end.
-type monitorLog struct {
-	mu     sync.Mutex
-	out    io.Writer
-	passed int
-	last   []byte
-}
-
-func newMonitorLog(out io.Writer) *monitorLog {
-	if out == nil {
-		out = io.Discard
-	}
-	return &monitorLog{out: out}
-}
-
-// Write never fails: QEMU must not be told off for talking.
-func (l *monitorLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.last = append(l.last, p...)
-	if over := len(l.last) - monitorTail; over > 0 {
-		l.last = append(l.last[:0], l.last[over:]...)
-	}
-	l.pass(p)
-	return len(p), nil
-}
-
-// note adds a line of the driver's own.
-func (l *monitorLog) note(format string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pass(fmt.Appendf(nil, format+"\n", args...))
-}
-
-func (l *monitorLog) pass(p []byte) {
-	if l.passed >= monitorLogLimit {
-		return
-	}
-	if l.passed += len(p); l.passed >= monitorLogLimit {
-		p = append(p[:len(p):len(p)], "\n[more of this is not recorded]\n"...)
-	}
-	_, _ = l.out.Write(p)
-}
-
-// tail is the last few lines that QEMU printed, as one.
-func (l *monitorLog) tail() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	lines := strings.FieldsFunc(string(l.last), func(r rune) bool { return r == '\n' || r == '\r' })
-	if n := len(lines); n > 4 {
-		lines = lines[n-4:]
-	}
-	for i, s := range lines {
-		if _, rest, ok := strings.Cut(s, ": "); ok && strings.HasPrefix(s, "qemu-system-") {
-			lines[i] = rest
-		}
-	}
-	return strings.Join(lines, "; ")
 }

@@ -24,6 +24,9 @@ func checkDevice() error {
 		return fmt.Errorf("%s does not exist: turn virtualization on in the firmware settings, load the module kvm_intel or kvm_amd, or, in a virtual machine, allow nested virtualization", kvmDevice)
 	case errors.Is(err, fs.ErrPermission):
 		group := deviceGroup()
+		if group == "root" {
+			return fmt.Errorf("you may not open %s, which belongs to root alone: give it to the group kvm (sudo chgrp kvm %s; sudo chmod 660 %s), join that (sudo usermod -aG kvm $USER) and log in again", kvmDevice, kvmDevice, kvmDevice)
+		}
 		return fmt.Errorf("you may not open %s: join the group %s (sudo usermod -aG %s $USER) and log in again", kvmDevice, group, group)
 	default:
 		return fmt.Errorf("cannot use hardware virtualization: %w", err)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -68,8 +69,7 @@ func obey(order string, args []string, r *bufio.Reader, w io.Writer) (string, er
 	case "pattern": // pattern write|check DEVICE OFFSET MIB SEED
 		return "", pattern(args)
 	case "mount": // mount TAG DIR
-		_ = os.MkdirAll(args[1], 0o755)
-		return "", unix.Mount(args[0], args[1], "virtiofs", 0, "")
+		return "", mountShare(args[0], args[1])
 	case "umount":
 		return "", unix.Unmount(args[0], 0)
 	case "write": // write PATH BASE64
@@ -152,6 +152,21 @@ func pattern(args []string) error {
 		return f.Sync()
 	}
 	return nil
+}
+
+// mountShare waits for the share: the guest learns of a device some time after
+// the host has plugged it in, and until then its tag is an invalid argument.
+func mountShare(tag, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for {
+		err := unix.Mount(tag, dir, "virtiofs", 0, "")
+		if err != unix.EINVAL {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func flood(mib int) error {
