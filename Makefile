@@ -7,7 +7,7 @@ CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sbx
 
 # Packages whose tests start virtual machines. They run one after another, the
 # others two at a time.
-VM_TESTS := /internal/vmm/qemu|/internal/vmm/vmmtest|/internal/guest|/internal/kernel|/internal/supervisor|/internal/sandbox|/test/
+VM_TESTS := /internal/vmm/|/internal/guest$$|/internal/kernel$$|/internal/template$$|/internal/supervisor$$|/internal/workspace|/test/
 
 # Arguments for "go test", such as: make test ARGS='-run TestSet -v'
 ARGS ?=
@@ -16,7 +16,7 @@ export CGO_ENABLED = 0
 export SBX_TEST_CACHE = $(CACHE)
 
 .DEFAULT_GOAL := help
-.PHONY: help build init setup test unit vmtest lint cross bench demo soak fuzz clean
+.PHONY: help build init setup testdeps test unit vmtest lint cross bench demo soak fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,11 +35,14 @@ setup: build ## Install what the host lacks, prepare kernel and template
 test: setup lint cross unit vmtest ## Run every test
 
 unit: init ## Run the tests that need no virtual machine
-	go test -p 2 -timeout 20m $(ARGS) $$(go list ./... | grep -Ev '$(VM_TESTS)')
+	go test -p 2 -timeout 20m $(ARGS) $$(go list ./... | grep -vE '$(VM_TESTS)')
 
-vmtest: setup ## Run the tests that start virtual machines
-	eval "$$(scripts/testenv.sh '$(CACHE)')" && \
-	go test -p 1 -timeout 120m $(ARGS) $$(go list ./... | grep -E '$(VM_TESTS)')
+testdeps:
+	@scripts/testdeps.sh
+
+vmtest: setup testdeps ## Run the tests that start virtual machines
+	env=$$(scripts/testenv.sh '$(CACHE)') && eval "$$env" && \
+	go test -count 1 -p 1 -timeout 120m $(ARGS) $$(go list ./... | grep -E '$(VM_TESTS)')
 
 lint: init ## Check format and code: gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not formatted by gofmt:" $$out; exit 1; fi
@@ -58,7 +61,7 @@ demo: setup ## Show what a sandbox is, on a copy of this project (or DIR=folder)
 	@scripts/demo.sh "$(or $(DIR),.)"
 
 soak: setup ## Run the end-to-end tests N times (N=10)
-	eval "$$(scripts/testenv.sh '$(CACHE)')" && \
+	env=$$(scripts/testenv.sh '$(CACHE)') && eval "$$env" && \
 	go test -timeout 0 -count $(or $(N),10) $(ARGS) ./test/...
 
 fuzz: init ## Run every fuzz test for FUZZTIME (1m)

@@ -7,6 +7,8 @@ import (
 
 	"sbx/internal/debian"
 	"sbx/internal/kernel"
+	"sbx/internal/progress"
+	"sbx/internal/template"
 	"sbx/internal/vmm/qemu"
 )
 
@@ -30,7 +32,7 @@ type artifact struct {
 }
 
 func realParts(o Options) parts {
-	return parts{artifacts: []artifact{kernelArtifact(o)}, virtualization: o.virtualization}
+	return parts{artifacts: []artifact{kernelArtifact(o), templateArtifact(o)}, virtualization: o.virtualization}
 }
 
 // mirror is the user's choice, else the machine's own.
@@ -75,6 +77,35 @@ func kernelArtifact(o Options) artifact {
 		}
 	}
 	return a
+}
+
+func templateArtifact(o Options) artifact {
+	return artifact{
+		name: "template",
+		what: "make the default template (Debian with development tools, from your machine's mirror; takes minutes)",
+		ready: func(context.Context) error {
+			_, err := template.Open(o.Dirs.Cache, template.DebianName)
+			return err
+		},
+		verify: func(ctx context.Context) (string, error) {
+			t, err := template.Open(o.Dirs.Cache, template.DebianName)
+			if errors.Is(err, template.ErrNotFound) {
+				return "", errors.New("the default template is not prepared")
+			}
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%s, %s (%s)", t.Name, progress.Bytes(t.Size), t.Source), t.Verify(ctx)
+		},
+		prepare: func(ctx context.Context, report reportFunc) error {
+			m, err := o.mirror(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = template.BuildDebian(ctx, o.Dirs.Cache, m, report)
+			return err
+		},
+	}
 }
 
 // virtualization probes KVM, or recalls what an earlier probe found.
