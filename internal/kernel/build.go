@@ -75,6 +75,7 @@ type ingredients struct {
 	modules string // directory; "" for none
 	release string // expected; "" for whatever the image says
 	source  string
+	input   string // see inputKey
 	wanted  []bootModule
 }
 
@@ -85,7 +86,7 @@ func (w *workshop) build(ctx context.Context, in ingredients, report progress.Fu
 	if err := os.MkdirAll(filepath.Join(out, dirBoot), 0o755); err != nil {
 		return nil, err
 	}
-	r := &record{Version: recordVersion, Arch: runtime.GOARCH, Source: in.source}
+	r := &record{Version: recordVersion, Arch: runtime.GOARCH, Source: in.source, Input: in.input}
 	var err error
 	if r.Release, err = makeVmlinux(filepath.Join(out, fileVmlinux), in.image); err != nil {
 		return nil, err

@@ -43,11 +43,14 @@ func writeVmlinux(out *os.File, data []byte, goarch string) error {
 	return checkImage(out, goarch)
 }
 
+// headerEnd is behind what is read of a boot header.
+const headerEnd = 0x250
+
 // locate finds the kernel proper in a file; size is that of the unpacked
 // kernel, -1 when the file doesn't say.
 func locate(data []byte, goarch string) (payload []byte, size int64, err error) {
 	switch {
-	case len(data) < 512:
+	case len(data) < headerEnd:
 		return nil, 0, errors.New("the file is too short for a kernel")
 	case goarch == "amd64" && string(data[0x202:0x206]) == "HdrS":
 		return bootPayload(data)

@@ -37,7 +37,7 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("the kernel's file %s is damaged (%s); run `sbx setup` to prepare it again", e.File, e.Reason)
+	return fmt.Sprintf("the kernel's file %s is damaged (%s); run `sbx setup`, or give your own kernel once more, to prepare it again", e.File, e.Reason)
 }
 
 // Kernel is one prepared kernel.
@@ -107,7 +107,7 @@ func OpenID(cache, id string) (*Kernel, error) {
 	}
 	k, err := load(filepath.Join(kernelsDir(cache), id))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("kernel %s: %w", id, ErrNone)
+		return nil, fmt.Errorf("kernel %s is not in %s: %w", id, kernelsDir(cache), ErrNone)
 	}
 	if err != nil {
 		return nil, err
@@ -116,6 +116,20 @@ func OpenID(cache, id string) (*Kernel, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// SetDefault makes the kernel with this ID what [Open] returns.
+func SetDefault(ctx context.Context, cache, id string) error {
+	k, err := OpenID(cache, id)
+	if err != nil {
+		return err
+	}
+	w, err := openWorkshop(ctx, cache)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	return w.setDefault(k)
 }
 
 // List returns all prepared kernels, without checking their files.

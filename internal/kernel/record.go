@@ -25,7 +25,8 @@ type record struct {
 	Release string              `json:"release"`
 	Arch    string              `json:"arch"`
 	Source  string              `json:"source"`
-	Boot    []string            `json:"boot_modules"` // in load order
+	Input   string              `json:"input,omitempty"` // see inputKey
+	Boot    []string            `json:"boot_modules"`    // in load order
 	Missing []string            `json:"missing,omitempty"`
 	Tree    string              `json:"modules_sha256"` // of what modules.img was made from
 	Files   map[string]fileInfo `json:"files"`
