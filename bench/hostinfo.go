@@ -11,9 +11,9 @@ import (
 
 // hostInfo is what a reader must know to judge figures.
 type hostInfo struct {
-	cpu, kernel, qemu, accel, load string
-	cores                          int
-	date                           time.Time
+	cpu, kernel, qemu, accel string
+	cores                    int
+	date                     time.Time
 }
 
 func describeHost(qemu, accel string) hostInfo {
