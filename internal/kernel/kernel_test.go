@@ -129,7 +129,7 @@ func TestDamage(t *testing.T) {
 			if err != nil || again.ID != k.ID {
 				t.Fatal(again, err)
 			}
-			if opened, err = Open(cache); err != nil {
+			if _, err := Open(cache); err != nil {
 				t.Error("after preparing it again:", err)
 			}
 		})
