@@ -57,7 +57,11 @@ copy_folder() {
 toolchain() {
   if [ -f "$folder/go.mod" ] && command -v go >/dev/null; then
     (cd "$folder" && go mod download)
-    printf '%s:ro\n' "$(go env GOROOT)" "$(go env GOMODCACHE)"
+    local goroot gomodcache
+    goroot=$(cd "$folder" && go env GOROOT) gomodcache=$(go env GOMODCACHE)
+    printf '%s:ro\n' "$gomodcache"
+    # A compiler that Go fetched itself lies in the module cache.
+    [[ $goroot/ == "$gomodcache"/* ]] || printf '%s:ro\n' "$goroot"
   fi
 }
 
@@ -86,7 +90,7 @@ build() {
   title "The project, compiled inside"
   if [ -f "$folder/go.mod" ] && command -v go >/dev/null; then
     local goroot gomodcache target=./...
-    goroot=$(go env GOROOT) gomodcache=$(go env GOMODCACHE)
+    goroot=$(cd "$folder" && go env GOROOT) gomodcache=$(go env GOMODCACHE)
     # All of sbx would take an emulated processor many minutes.
     [ "$source" = "$here" ] && target=./internal/nearest
     in_guest "export PATH=$goroot/bin:\$PATH GOMODCACHE=$gomodcache GOFLAGS=-mod=readonly GOPROXY=off GOTOOLCHAIN=local CGO_ENABLED=0; go version && time go build -v $target"

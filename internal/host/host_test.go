@@ -263,6 +263,10 @@ func TestPlanRefuses(t *testing.T) {
 			m.qemuIs("")
 			m.programs["apt-get"], m.programs["mmdebstrap"] = false, false
 		}, "missing: qemu-system-x86, qemu-utils, qemu-system-data, mmdebstrap; "},
+		{"no Debian mirror", func(_ *testing.T, m *machine, _ *Options) {
+			m.qemuIs("10.0")
+			m.mirror = func(context.Context) (debian.Mirror, error) { return debian.Mirror{}, debian.ErrNoMirror }
+		}, "setup.mirror"},
 		{"own QEMU is broken", func(t *testing.T, m *machine, o *Options) {
 			t.Setenv("SBX_VM_QEMU", "/opt/qemu")
 			o.Settings = options(t).Settings
@@ -272,7 +276,8 @@ func TestPlanRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m, o := bookworm(t), options(t)
 			test.change(t, m, &o)
-			if _, err := newPlan(t.Context(), o, m.system, parts{}); err == nil || !strings.Contains(err.Error(), test.want) {
+			missing := parts{artifacts: []artifact{fake("kernel", new(bool))}}
+			if _, err := newPlan(t.Context(), o, m.system, missing); err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v, want %q", err, test.want)
 			}
 		})

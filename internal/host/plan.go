@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"sbx/internal/debian"
 	"sbx/internal/vmm/qemu"
 )
 
@@ -57,8 +58,7 @@ func newPlan(ctx context.Context, o Options, sys *system, parts parts) (*Plan, e
 	if err := p.subordinateIDs(); err != nil {
 		return nil, err
 	}
-	p.artifacts(ctx, parts)
-	return p, nil
+	return p, p.artifacts(ctx, parts)
 }
 
 // need is a program that must be there, and the Debian package that has it.
@@ -129,15 +129,21 @@ func (p *Plan) subordinateIDs() error {
 	return nil
 }
 
-func (p *Plan) artifacts(ctx context.Context, parts parts) {
+// artifacts plans what sbx prepares itself, out of a Debian mirror. A machine
+// that knows none can't go on; keys that are missing are among the packages.
+func (p *Plan) artifacts(ctx context.Context, parts parts) error {
 	for _, a := range parts.artifacts {
 		if err := a.ready(ctx); err != nil {
 			p.o.log().Debug("not prepared", "what", a.name, "reason", err)
+			if _, err := p.sys.mirror(ctx); p.o.Settings.Mirror() == "" && errors.Is(err, debian.ErrNoMirror) {
+				return err
+			}
 			p.Steps = append(p.Steps, Step{What: a.what, run: func(ctx context.Context, r *runner) error {
 				return r.long(a.what, func(report reportFunc) error { return a.prepare(ctx, report) })
 			}})
 		}
 	}
+	return nil
 }
 
 // refresh fetches the package lists: a fresh machine has none. A source of the
