@@ -258,4 +258,3 @@ func TestRunAsksAndNeedsRights(t *testing.T) {
 		}
 	})
 }
-
