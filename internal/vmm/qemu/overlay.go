@@ -54,6 +54,8 @@ func createOverlay(ctx context.Context, inst *Installation, base, path string, s
 	return os.Rename(tmp.Name(), path)
 }
 
+const errNoSpace = syscall.ENOSPC
+
 func runImageTool(ctx context.Context, inst *Installation, args ...string) error {
 	cmd := exec.CommandContext(ctx, inst.Image, args...)
 	cmd.Env = []string{"LC_ALL=C"}
@@ -65,8 +67,9 @@ func runImageTool(ctx context.Context, inst *Installation, args ...string) error
 		return ctx.Err()
 	}
 	said := strings.TrimPrefix(string(bytes.TrimSpace(out)), "qemu-img: ")
-	if strings.Contains(said, syscall.ENOSPC.Error()) || strings.Contains(said, "No space left on device") {
-		return fmt.Errorf("%w; free some space or choose another place", syscall.ENOSPC)
+	// The C library's words for ENOSPC, in the locale that we chose.
+	if strings.Contains(said, "No space left on device") {
+		return fmt.Errorf("%w; free some space or choose another place", errNoSpace)
 	}
 	return fmt.Errorf("qemu-img: %w: %s", err, said)
 }

@@ -45,12 +45,24 @@ func testFlush(t *testing.T, d vmm.Driver, f Fixture) {
 	wantDead(t, m, c.Dir)
 }
 
+// testPanic also has a share at boot, in use when the kernel panics.
 func testPanic(t *testing.T, d vmm.Driver, f Fixture) {
 	c := f.config(t)
 	con := newConsole()
 	c.Console = con
+	if f.ServeShare != nil {
+		c.Shares = []vmm.Share{{Tag: "boot", Socket: filepath.Join(runtimeDir(t), "fs")}}
+		f.ServeShare(t, c.Shares[0].Socket)
+	}
 	m := start(t, d, c)
-	connect(t, m).send(t, "panic")
+	g := connect(t, m)
+	if f.ServeShare != nil {
+		g.order(t, "mount boot /boot")
+		if got := g.order(t, "read /boot/hello"); got != hello {
+			t.Errorf("the guest read %s", got)
+		}
+	}
+	g.send(t, "panic")
 	if err := wait(t, m); !errors.Is(err, vmm.ErrReset) {
 		t.Errorf("after a panic: %v, want ErrReset", err)
 	}

@@ -7,6 +7,9 @@ import (
 	"sbx/internal/vmm"
 )
 
+// hello is what the guest reads from the file "hello", quoted.
+const hello = `"hello\n"`
+
 func (s shared) testShares(t *testing.T) {
 	ctx := deadline(t)
 	if err := s.m.AttachShare(ctx, vmm.Share{Tag: "none", Socket: filepath.Join(s.c.Dir, "none")}); err == nil {
@@ -24,21 +27,34 @@ func (s shared) testShares(t *testing.T) {
 	for range 10 {
 		s.testShare(t, g)
 	}
+	// In use: the guest loses it all the same, and goes on.
+	s.attachShare(t, "used")
+	g.order(t, "mount used /used")
+	if err := s.m.DetachShare(ctx, "used"); err != nil {
+		t.Error(err)
+	}
+	g.order(t, "ping")
+}
+
+func (s shared) attachShare(t *testing.T, tag string) vmm.Share {
+	t.Helper()
+	share := vmm.Share{Tag: tag, Socket: filepath.Join(runtimeDir(t), "fs")}
+	s.f.ServeShare(t, share.Socket)
+	if err := s.m.AttachShare(deadline(t), share); err != nil {
+		t.Fatal(err)
+	}
+	return share
 }
 
 func (s shared) testShare(t *testing.T, g *guest) {
 	t.Helper()
 	ctx := deadline(t)
-	share := vmm.Share{Tag: "hot", Socket: filepath.Join(runtimeDir(t), "fs")}
-	s.f.ServeShare(t, share.Socket)
-	if err := s.m.AttachShare(ctx, share); err != nil {
-		t.Fatal(err)
-	}
+	share := s.attachShare(t, "hot")
 	if err := s.m.AttachShare(ctx, share); err == nil {
 		t.Error("the same share was attached twice")
 	}
 	g.order(t, "mount hot /hot")
-	if got := g.order(t, "read /hot/hello"); got != `"hello\n"` {
+	if got := g.order(t, "read /hot/hello"); got != hello {
 		t.Errorf("the guest read %s", got)
 	}
 	// A paused machine with a share must answer and go on.

@@ -198,7 +198,7 @@ func (s shared) testFlood(t *testing.T) {
 	g := connect(t, s.m)
 	defer g.Close()
 	before := s.console.len()
-	g.order(t, "console 4")
+	g.order(t, "console 2")
 	g.order(t, "ping")
 	if s.console.len() == before {
 		t.Error("nothing of it reached the console")
@@ -219,6 +219,10 @@ func (s shared) testMemory(t *testing.T) {
 
 func (s shared) testPowerOff(t *testing.T) {
 	g := connect(t, s.m)
+	if s.f.ServeShare != nil { // one that is in use must not stop it
+		s.attachShare(t, "last")
+		g.order(t, "mount last /last")
+	}
 	g.send(t, "poweroff")
 	if err := wait(t, s.m); err != nil {
 		t.Errorf("after the guest's power-off: %v", err)
