@@ -35,20 +35,25 @@ type Client struct {
 // Neither side proves who it is: nobody but this sandbox's machine is at the
 // other end of its port, and nobody but the host's user reaches the socket at
 // this end. A host key could prove nothing, since root in the guest can read
-// it; and the guest would gain nothing from a client's key that the port has
-// not given already. SSH is here for its channels, not for its secrecy.
+// it, and a client's key would give the guest nothing that the port has not
+// given already. SSH is here for its channels, not for its secrecy.
 func NewClient(ctx context.Context, conn net.Conn, user string) (*Client, error) {
-	config := &ssh.ClientConfig{
-		Config:            algorithms(),
-		User:              user,
-		HostKeyCallback:   ssh.InsecureIgnoreHostKey(), // see above
-		HostKeyAlgorithms: []string{ssh.KeyAlgoED25519},
-		ClientVersion:     version,
-		// An honest guest has none, and a server may send them without end.
-		BannerCallback: func(string) error { return errors.New("unexpected banner") },
+	if plainTransport {
+		return newClient(ctx, conn, user, dialPlain)
 	}
+	return newClient(ctx, conn, user, dialEncrypted)
+}
+
+// plainTransport chooses [dialPlain] for clients, which needs a guest that
+// serves with [NewServerConn].
+const plainTransport = false
+
+// dialer begins SSH on a connection.
+type dialer func(conn net.Conn, user string) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error)
+
+func newClient(ctx context.Context, conn net.Conn, user string, dial dialer) (*Client, error) {
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	sc, channels, requests, err := ssh.NewClientConn(conn, "", config)
+	sc, channels, requests, err := dial(conn, user)
 	if !stop() {
 		err = ctx.Err()
 	}

@@ -40,7 +40,7 @@ func serverConfig(t testing.TB) *ssh.ServerConfig {
 }
 
 func (g guest) serve(conn net.Conn, config *ssh.ServerConfig) {
-	sc, channels, requests, err := ssh.NewServerConn(conn, config)
+	sc, channels, requests, err := NewServerConn(conn, config)
 	if err != nil {
 		conn.Close()
 		return
@@ -65,13 +65,20 @@ func (g guest) serve(conn net.Conn, config *ssh.ServerConfig) {
 	}
 }
 
+// eachTransport runs a test over both ways to speak SSH.
+func eachTransport(t *testing.T, test func(t *testing.T, dial dialer)) {
+	t.Run("encrypted", func(t *testing.T) { test(t, dialEncrypted) })
+	t.Run("plain", func(t *testing.T) { test(t, dialPlain) })
+}
+
 // client connects a client to g.
-func (g guest) client(t testing.TB) *Client {
+func (g guest) client(t testing.TB, dial dialer) *Client {
 	t.Helper()
 	a, b := socketpair(t)
 	var wg sync.WaitGroup
-	wg.Go(func() { g.serve(b, serverConfig(t)) })
-	c, err := NewClient(testContext(t), a, "agent")
+	config := serverConfig(t)
+	wg.Go(func() { g.serve(b, config) })
+	c, err := newClient(testContext(t), a, "agent", dial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +157,9 @@ func discard(requests <-chan *ssh.Request) {
 	}
 }
 
-func TestExec(t *testing.T) {
+func TestExec(t *testing.T) { eachTransport(t, testExec) }
+
+func testExec(t *testing.T, dial dialer) {
 	size := make(chan Size, 1)
 	size <- Size{99, 20}
 	signal := make(chan os.Signal, 2)
@@ -176,7 +185,7 @@ func TestExec(t *testing.T) {
 		{name: "resize", argv: "wait", streams: IO{Terminal: &Terminal{Resize: size}}, want: Exit{Code: 99}, out: []byte("ready")},
 		{name: "signal", argv: "wait", streams: IO{Signals: signal}, want: Exit{Signal: "TERM"}, out: []byte("ready")},
 	}
-	c := guest{session: programs}.client(t)
+	c := guest{session: programs}.client(t, dial)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out, errs bytes.Buffer
@@ -215,9 +224,11 @@ func (n *notifying) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestDetach(t *testing.T) {
+func TestDetach(t *testing.T) { eachTransport(t, testDetach) }
+
+func testDetach(t *testing.T, dial dialer) {
 	for _, byContext := range []bool{true, false} {
-		c := guest{session: programs}.client(t)
+		c := guest{session: programs}.client(t, dial)
 		ctx, cancel := context.WithCancel(testContext(t))
 		defer cancel()
 		started := &notifying{told: make(chan struct{})}
@@ -239,11 +250,13 @@ func TestDetach(t *testing.T) {
 	}
 }
 
-func TestRefusalsAreShownSafely(t *testing.T) {
+func TestRefusalsAreShownSafely(t *testing.T) { eachTransport(t, testRefusalsAreShownSafely) }
+
+func testRefusalsAreShownSafely(t *testing.T, dial dialer) {
 	c := guest{
 		session:  programs,
 		requests: func(r *ssh.Request) { Reply(r, nil, errors.New("no\x1b[2J disk\n")) },
-	}.client(t)
+	}.client(t, dial)
 	_, err := c.Attach(testContext(t), Attach{Name: "main"}, IO{Terminal: &Terminal{}})
 	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), ": no such session") {
 		t.Errorf("attach: %q", err)
@@ -254,7 +267,9 @@ func TestRefusalsAreShownSafely(t *testing.T) {
 	}
 }
 
-func TestOrders(t *testing.T) {
+func TestOrders(t *testing.T) { eachTransport(t, testOrders) }
+
+func testOrders(t *testing.T, dial dialer) {
 	want := Stats{Kernel: "6.12.1", CPUs: 2, MemoryTotal: 1 << 30, MemoryUsed: 5,
 		Sessions: []Session{{Name: "main", PID: 7, LastOutput: time.Unix(1, 0).UTC()}}}
 	var configured Configure
@@ -271,7 +286,7 @@ func TestOrders(t *testing.T) {
 		case RequestShutdown:
 			Reply(r, nil, nil)
 		}
-	}}.client(t)
+	}}.client(t, dial)
 	ctx := testContext(t)
 	if err := c.Configure(ctx, Configure{Hostname: "web"}); err != nil || configured.Hostname != "web" {
 		t.Errorf("configure: %v, %+v", err, configured)
@@ -287,16 +302,20 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-func TestCancelledRequest(t *testing.T) {
+func TestCancelledRequest(t *testing.T) { eachTransport(t, testCancelledRequest) }
+
+func testCancelledRequest(t *testing.T, dial dialer) {
 	ctx, cancel := context.WithCancel(testContext(t))
-	c := guest{requests: func(*ssh.Request) { cancel() }}.client(t)
+	c := guest{requests: func(*ssh.Request) { cancel() }}.client(t, dial)
 	if _, err := c.Stats(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
 	}
 }
 
 // The whole channel at once: port, mux, SSH, 20 MB there and back.
-func TestBytesThroughEverything(t *testing.T) {
+func TestBytesThroughEverything(t *testing.T) { eachTransport(t, testBytesThroughEverything) }
+
+func testBytesThroughEverything(t *testing.T, dial dialer) {
 	b := newBus()
 	defer b.close()
 	l := Listen(b)
@@ -323,7 +342,7 @@ func TestBytesThroughEverything(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			c, err := NewClient(testContext(t), s, "")
+			c, err := newClient(testContext(t), s, "", dial)
 			if err != nil {
 				t.Error(err)
 				return
