@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sort"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -58,7 +59,9 @@ func openWorkshop(ctx context.Context, cache string) (*workshop, error) {
 func (w *workshop) clean() error {
 	left, _ := filepath.Glob(filepath.Join(w.kernels, tmpPrefix+"*")) // the pattern is right
 	for _, l := range left {
-		if err := os.RemoveAll(l); err != nil {
+		// apt may outlive a killed run for a moment and still write there;
+		// then the run after this one removes it.
+		if err := os.RemoveAll(l); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
 			return fmt.Errorf("cannot remove what an interrupted run left: %w", err)
 		}
 	}

@@ -64,6 +64,10 @@ func (w *workshop) fetch(ctx context.Context, m debian.Mirror, report progress.F
 	if err != nil {
 		return nil, fmt.Errorf("cannot unpack the package %s: %w", pkg, err)
 	}
+	// The lists and the package take more room than what is made of them.
+	if err := os.RemoveAll(filepath.Join(w.dir, "apt")); err != nil {
+		return nil, err
+	}
 	in.source = fmt.Sprintf("Debian %s, %s %s", suite, pkg, version)
 	in.wanted = allRequired(bootModules)
 	return w.build(ctx, in, report)

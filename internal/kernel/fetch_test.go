@@ -58,6 +58,9 @@ func TestFetch(t *testing.T) {
 		}
 	})
 	t.Run("nothing unfinished is left", func(t *testing.T) {
+		if os.Getenv("SBX_TEST_CACHE") != "" {
+			t.Skip("others may be at work in this cache")
+		}
 		left, _ := filepath.Glob(filepath.Join(kernelsDir(cache), tmpPrefix+"*"))
 		if len(left) > 0 {
 			t.Error(left)
