@@ -3,7 +3,9 @@ package workspace
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -203,4 +205,29 @@ func snapshot(t testing.TB, dir string) string {
 		return nil
 	}))
 	return text
+}
+
+const (
+	childDir = "SBX_TEST_CHILD_DIR"
+	childArg = "SBX_TEST_CHILD_ARG"
+)
+
+// inChild runs the present test again in a process of its own, with a directory
+// and perhaps a word that tell it what to do there.
+func inChild(t *testing.T, dir string, arg ...string) {
+	t.Helper()
+	runChild(t, exec.Command(os.Args[0], childArgs(t)...), dir, arg...)
+}
+
+func childArgs(t *testing.T) []string {
+	name, _, _ := strings.Cut(t.Name(), "/")
+	return []string{"-test.run=^" + name + "$", "-test.v"}
+}
+
+func runChild(t *testing.T, cmd *exec.Cmd, dir string, arg ...string) {
+	t.Helper()
+	cmd.Env = append(os.Environ(), childDir+"="+dir, childArg+"="+strings.Join(arg, " "))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("child: %v\n%s", err, out)
+	}
 }

@@ -1,2 +1,0 @@
-// Package workspace serves host folders to a guest over virtiofs.
-package workspace
