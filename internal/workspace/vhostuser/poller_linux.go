@@ -3,6 +3,9 @@ package vhostuser
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,16 +54,39 @@ func newPoller(kick int) (*poller, error) {
 // wait returns when there may be work, or false when it is time to stop.
 func (p *poller) wait() bool {
 	var events [1]unix.EpollEvent
-	for {
-		n, err := unix.EpollWait(p.epoll, events[:], -1)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
+	n := p.linger(&events[0])
+	for n == 0 {
+		var err error
+		if n, err = unix.EpollWait(p.epoll, events[:], -1); err == unix.EINTR {
+			n = 0
+		} else if err != nil {
 			return false
 		}
-		return n == 1 && events[0].Fd != int32(p.stop)
 	}
+	return events[0].Fd != int32(p.stop)
+}
+
+var lingering atomic.Int64
+
+// linger waits for a moment without telling the Go scheduler.
+//
+// The next request mostly follows at once. If this thread gave up its P for
+// the time between, then each request would wake the runtime's monitor thread
+// and have it look for work, which on a busy host costs more than the request.
+// The price is that a P is idle, and that a garbage collection waits for at
+// most a millisecond; so one thread may do it at a time, and only if there is
+// another P.
+func (p *poller) linger(event *unix.EpollEvent) int {
+	if runtime.GOMAXPROCS(0) == 1 || !lingering.CompareAndSwap(0, 1) {
+		return 0
+	}
+	defer lingering.Store(0)
+	const lingerMilliseconds = 1
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(p.epoll), uintptr(unsafe.Pointer(event)), 1, lingerMilliseconds, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 func (p *poller) wakeOne() { signal(p.wake) }
