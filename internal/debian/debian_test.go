@@ -75,6 +75,22 @@ func TestDownload(t *testing.T) {
 			t.Error("the file was fetched again")
 		}
 	})
+	t.Run("an archive signed by others is refused", func(t *testing.T) {
+		keys := filepath.Join(t.TempDir(), "others.gpg")
+		if err := os.WriteFile(keys, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Open(ctx, t.TempDir(), Mirror{URI: m.URI, Keyring: keys}, "trixie")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Update(ctx); err == nil || !strings.Contains(err.Error(), "cannot verify the mirror") {
+			t.Errorf("got %v", err)
+		}
+		if _, _, err := w.Resolve(ctx, "hello"); err == nil {
+			t.Error("its packages are known all the same")
+		}
+	})
 	t.Run("an end on request", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()

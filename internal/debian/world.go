@@ -118,7 +118,7 @@ func (w *World) config(hostAcquire string) string {
 	set("Acquire::AllowInsecureRepositories", "false")
 	set("Acquire::AllowWeakRepositories", "false")
 	set("Acquire::AllowDowngradeToInsecureRepositories", "false")
-	set("Acquire::Retries", "3")
+	set("Acquire::Retries", "2")
 	return b.String()
 }
 
