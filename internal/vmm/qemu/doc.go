@@ -12,6 +12,7 @@
 //
 // QEMU is a child process that the guest may take over. It has no descriptor
 // but those in spawn, no environment, may not start programs (its own seccomp
-// filter), gains no privileges, and dies with this process whatever kills it.
+// filter), gains no privileges, sees no file but those in accessFor (Landlock,
+// where the kernel has it), and dies with this process whatever kills it.
 // What it sends is parsed as an attacker's.
 package qemu

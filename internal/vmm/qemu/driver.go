@@ -38,13 +38,17 @@ func (d *Driver) start(ctx context.Context, c vmm.Config) (*machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	files, err := accessFor(d.inst, c)
+	if err != nil {
+		return nil, err
+	}
 	var l lines
 	defer l.closeTheirs()
 	if err := l.open(); err != nil {
 		return nil, err
 	}
 	log := newMonitorLog(c.Log)
-	proc, err := spawn(d.inst.Binary, arguments(d.inst, runtime.GOARCH, c), c.Dir, l.theirs, log)
+	proc, err := spawn(d.inst.Binary, arguments(d.inst, runtime.GOARCH, c), c.Dir, l.theirs, files, log)
 	if err != nil {
 		l.closeOurs()
 		return nil, err

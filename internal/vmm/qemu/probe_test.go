@@ -4,7 +4,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -37,15 +36,12 @@ func TestVerdictIsRememberedPerHost(t *testing.T) {
 	}
 }
 
-// Whatever this host can do, a QEMU that aborts means that KVM is not usable.
-func TestProbeOfAHostThatAborts(t *testing.T) {
-	inst := &Installation{Binary: fakeQEMU(t, "echo 'qemu: failed to set MSR 0x10a' >&2; kill -ABRT $$")}
-	v := Probe(t.Context(), inst, "/dev/null", "/dev/null")
-	if v.Usable {
-		t.Fatal("KVM counts as usable")
-	}
-	if !strings.Contains(v.Reason, "/dev/kvm") && !strings.Contains(v.Reason, "failed to set MSR 0x10a") {
-		t.Errorf("reason is %q", v.Reason)
+// Whatever this host can do: a monitor that gives up (here this test binary,
+// which does not know QEMU's options) means that KVM is not usable.
+func TestProbeWithAMonitorThatGivesUp(t *testing.T) {
+	v := Probe(t.Context(), &Installation{Binary: os.Args[0]}, "/dev/null", "/dev/null")
+	if v.Usable || v.Reason == "" {
+		t.Errorf("verdict is %+v", v)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -23,9 +22,17 @@ type process struct {
 }
 
 // spawn starts binary with files as its descriptors 3 and up, and nothing else
-// of ours: no environment, no other descriptor, no terminal.
-func spawn(binary string, args []string, dir string, files []*os.File, output io.Writer) (*process, error) {
+// of ours: no environment, no other descriptor, no terminal, and of the file
+// system only what a lists.
+func spawn(binary string, args []string, dir string, files []*os.File, a access, output io.Writer) (*process, error) {
+	// Opened here, because the thread that starts the child can't any more.
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
 	cmd := exec.Command(binary, args...)
+	cmd.Stdin = null
 	cmd.Dir = dir
 	cmd.Env = []string{"LC_ALL=C"}
 	cmd.Stdout, cmd.Stderr = output, output
@@ -36,7 +43,7 @@ func spawn(binary string, args []string, dir string, files []*os.File, output io
 	}
 	p := &process{cmd: cmd, exited: make(chan struct{})}
 	started := make(chan error)
-	go p.run(started)
+	go p.run(a, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("run %s: %w", binary, err)
 	}
@@ -46,9 +53,9 @@ func spawn(binary string, args []string, dir string, files []*os.File, output io
 // run starts the process and waits for it. The kernel sends Pdeathsig when the
 // thread that forked ends, not when the process does (prctl(2); Go issue
 // 27505), so the goroutine keeps its thread, and the thread ends with it.
-func (p *process) run(started chan<- error) {
+func (p *process) run(a access, started chan<- error) {
 	runtime.LockOSThread()
-	err := confine()
+	err := confine(a)
 	if err == nil {
 		err = p.cmd.Start()
 	}
@@ -63,20 +70,6 @@ func (p *process) run(started chan<- error) {
 	started <- nil
 	p.err = p.cmd.Wait()
 	close(p.exited)
-}
-
-// confine prepares this thread for what its child inherits.
-func confine() error {
-	// What this process has open without close-on-exec, it got from whoever
-	// started it. Kernels before 5.11 don't know the flag.
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil &&
-		!errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("mark descriptors close-on-exec: %w", err)
-	}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("give up new privileges: %w", err)
-	}
-	return nil
 }
 
 func (p *process) kill() { _ = p.cmd.Process.Kill() }

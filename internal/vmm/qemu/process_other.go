@@ -18,7 +18,9 @@ type process struct {
 	exited chan struct{}
 }
 
-func spawn(string, []string, string, []*os.File, io.Writer) (*process, error) { return nil, errHost }
+func spawn(string, []string, string, []*os.File, access, io.Writer) (*process, error) {
+	return nil, errHost
+}
 
 func (p *process) kill()                     {}
 func (p *process) cause() error              { return errHost }
