@@ -1,44 +1,58 @@
 // Package term keeps what an untrusted program writes from abusing the user's
 // terminal.
 //
-// Start with [Printable] for text that sbx shows itself (names, log lines, the
-// guest's error messages), and [NewFilter] for the output of a program that may
-// draw on the terminal. Both promise: no byte they let through can write to the
-// clipboard, make the terminal answer into its own input in a way that a program
-// can shape, or start a string that swallows what follows.
+// Start with [Filter] for the output of a program that may draw on the
+// terminal, [PlainText] for its logs, and [Printable] for names and messages of
+// its that sbx shows itself. What they promise:
+//
+//   - Only sequences from a list pass, each checked as a whole: those that move
+//     the cursor, erase, colour, and switch the modes that terminal programs use.
+//   - Nothing passes that writes or reads the clipboard, sets the title, marks
+//     prompts, prints, sends files, or runs an interpreter of its own (OSC, DCS,
+//     APC, PM, SOS strings); the one exception is a hyperlink to a web page.
+//   - The terminal is asked nothing whose answer a program could shape, such as
+//     its title, or that tells what is on the screen. Where the cursor is and
+//     which modes there are may be asked: programs need it to draw.
+//   - UTF-8 passes unchanged; bytes that are no UTF-8 become U+FFFD, for a
+//     terminal might take them for control characters.
+//
+// A program can still draw what it likes, a false prompt too, for as long as it
+// has the terminal. [Reset] is for the moment when it has it no more.
 package term
 
 import (
+	"io"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
-// Printable returns s as one line of plain text: escape sequences are left out
-// whole, white space becomes a blank, and every other character that is not
-// printable, bidirectional overrides among them, and all that is not UTF-8,
-// becomes U+FFFD.
+// Reset takes back what a program may have left behind: colours, character
+// sets, the alternate screen, a hidden cursor, scroll margins, mouse reports,
+// pasting and keyboard modes, an open hyperlink.
+const Reset = "\x1b[0m\x1b(B\x0f\x1b[?1l\x1b>\x1b[r\x1b[?6l\x1b[?7h" +
+	"\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l" +
+	"\x1b[?2004l\x1b[?2026l\x1b[<99u\x1b[>4m\x1b]8;;\x1b\\\x1b[?1049l\x1b[?25h\x1b[4l"
+
+// Filter returns a writer to a terminal, w, that lets drawing pass. A sequence
+// may be spread over any number of writes. It needs memory for one sequence.
+func Filter(w io.Writer) io.Writer {
+	return &filter{w: w, control: drawingControl, sequence: drawing, char: drawable}
+}
+
+// PlainText returns a writer to w that lets only text, tabs and newlines pass.
+func PlainText(w io.Writer) io.Writer {
+	return &filter{w: w, control: textControl, sequence: nothing, char: readable}
+}
+
+// Printable returns s as one line of plain text: sequences are left out, white
+// space becomes a blank, what is not printable becomes U+FFFD.
 func Printable(s string) string {
 	if plain(s) {
 		return s
 	}
 	var b strings.Builder
-	b.Grow(len(s))
-	for len(s) > 0 {
-		if n := sequence(s); n > 0 {
-			s = s[n:]
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s)
-		s = s[n:]
-		switch {
-		case unicode.IsSpace(r) && r != '\u0085':
-			r = ' '
-		case !unicode.IsPrint(r):
-			r = utf8.RuneError
-		}
-		b.WriteRune(r)
-	}
+	f := &filter{w: &b, control: lineControl, sequence: nothing, char: readable}
+	io.WriteString(f, s) // a Builder's Write can't fail
+	f.finish()
 	return b.String()
 }
 
@@ -49,22 +63,4 @@ func plain(s string) bool {
 		}
 	}
 	return true
-}
-
-// sequence returns the length of the escape sequence at the start of s, 0 if
-// there is none. One that is not finished ends where s does.
-func sequence(s string) int {
-	var p parser
-	for i := range len(s) {
-		if p.next(s[i]); p.state == ground {
-			if i == 0 {
-				return 0
-			}
-			if p.cancelled { // s[i] cancelled the sequence and is not part of it
-				return i
-			}
-			return i + 1
-		}
-	}
-	return len(s)
 }
