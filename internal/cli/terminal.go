@@ -98,6 +98,7 @@ type detachReader struct {
 	detached chan struct{} // closed on the sequence
 	matched  int           // length of the prefix of keys that is held back
 	pending  []byte        // passed on before more is read
+	err      error         // what follows pending
 }
 
 func newDetachReader(in *os.File, keys []byte) *detachReader {
@@ -108,18 +109,20 @@ var errDetached = errors.New("detached")
 
 // Read holds back a beginning of the sequence until the next key decides.
 func (d *detachReader) Read(p []byte) (int, error) {
-	for len(d.pending) == 0 {
+	for len(d.pending) == 0 && d.err == nil {
 		buf := make([]byte, 4096)
-		n, err := d.in.Read(buf)
+		var n int
+		n, d.err = d.in.Read(buf)
 		for _, key := range buf[:n] {
 			if d.feed(key) {
 				close(d.detached)
-				return 0, errDetached
+				d.err = errDetached
+				break
 			}
 		}
-		if err != nil && len(d.pending) == 0 {
-			return 0, err
-		}
+	}
+	if len(d.pending) == 0 {
+		return 0, d.err
 	}
 	n := copy(p, d.pending)
 	d.pending = d.pending[n:]

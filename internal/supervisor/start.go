@@ -110,7 +110,7 @@ func (s *supervisor) serveWorkspaces(ctx context.Context) error {
 		}
 		folders = append(folders, workspace.Folder{Name: strconv.Itoa(i), Path: w.Path, ReadOnly: w.ReadOnly})
 	}
-	server, err := workspace.Serve(ctx, filepath.Join(s.runtime, fsSocket), folders, workspace.Options{Log: s.log})
+	server, err := workspace.Serve(ctx, filepath.Join(s.runtime, fsSocket), folders, workspace.Options{Log: s.log, Refused: (&refusals{log: s.log}).Add})
 	if err != nil {
 		return fmt.Errorf("cannot serve the workspace: %w", err)
 	}
