@@ -21,6 +21,9 @@ import (
 // shareTag is the one virtiofs device that carries all workspaces.
 const shareTag = "sbx"
 
+// agentID is the user and group ID of the user agent in every template.
+const agentID = 1000
+
 // start brings the sandbox up to the point where the guest takes sessions.
 func (s *supervisor) start(ctx context.Context, warn func(string)) error {
 	image, err := template.Open(s.cfg.Dirs.Cache, s.record.Template.ID)
@@ -110,7 +113,11 @@ func (s *supervisor) serveWorkspaces(ctx context.Context) error {
 		}
 		folders = append(folders, workspace.Folder{Name: strconv.Itoa(i), Path: w.Path, ReadOnly: w.ReadOnly})
 	}
-	server, err := workspace.Serve(ctx, filepath.Join(s.runtime, fsSocket), folders, workspace.Options{Log: s.log, Refused: (&refusals{log: s.log}).Add})
+	server, err := workspace.Serve(ctx, filepath.Join(s.runtime, fsSocket), folders, workspace.Options{
+		Owner:   workspace.Owner{UID: agentID, GID: agentID},
+		Log:     s.log,
+		Refused: (&refusals{log: s.log}).Add,
+	})
 	if err != nil {
 		return fmt.Errorf("cannot serve the workspace: %w", err)
 	}
