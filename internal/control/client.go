@@ -26,6 +26,7 @@ type Client struct {
 	conn    net.Conn
 	ssh     ssh.Conn
 	serving sync.WaitGroup
+	dead    chan struct{} // closed when the connection is
 }
 
 // NewClient speaks SSH on conn, one stream to the guest, for programs that run
@@ -61,8 +62,9 @@ func newClient(ctx context.Context, conn net.Conn, user string, dial dialer) (*C
 		conn.Close()
 		return nil, fmt.Errorf("talk to the sandbox: %w", err)
 	}
-	c := &Client{conn: conn, ssh: sc}
-	c.serving.Add(2)
+	c := &Client{conn: conn, ssh: sc, dead: make(chan struct{})}
+	c.serving.Add(3)
+	go c.watch()
 	go c.refuseChannels(channels)
 	go c.refuseRequests(requests)
 	return c, nil
@@ -73,6 +75,38 @@ func (c *Client) Close() error {
 	err := c.conn.Close()
 	c.serving.Wait()
 	return err
+}
+
+func (c *Client) watch() {
+	defer c.serving.Done()
+	c.ssh.Wait()
+	close(c.dead)
+}
+
+// openSession opens a session channel. It does not wait for x/crypto when the
+// connection dies, because that waits for ever if it dies at the wrong moment.
+func (c *Client) openSession() (ssh.Channel, <-chan *ssh.Request, error) {
+	type result struct {
+		channel  ssh.Channel
+		requests <-chan *ssh.Request
+		err      error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		channel, requests, err := c.ssh.OpenChannel("session", nil)
+		opened <- result{channel, requests, err}
+	}()
+	select {
+	case <-c.dead:
+		return nil, nil, ErrLost
+	case r := <-opened:
+		if refusal := (*ssh.OpenChannelError)(nil); errors.As(r.err, &refusal) {
+			return nil, nil, fmt.Errorf("%w: %s", ErrRefused, reason([]byte(refusal.Message)))
+		} else if r.err != nil {
+			return nil, nil, fmt.Errorf("%w: %w", ErrLost, r.err)
+		}
+		return r.channel, r.requests, nil
+	}
 }
 
 // refuseChannels lets the guest open nothing towards the host.

@@ -101,11 +101,9 @@ func (c *Client) run(ctx context.Context, request string, v any, streams IO) (Ex
 // session runs one session channel from its opening to its end; cancel, with
 // the reason, breaks it off.
 func (c *Client) session(ctx context.Context, cancel context.CancelCauseFunc, request string, payload []byte, streams IO) (Exit, error) {
-	ch, requests, err := c.ssh.OpenChannel("session", nil)
-	if refusal := (*ssh.OpenChannelError)(nil); errors.As(err, &refusal) {
-		return Exit{}, fmt.Errorf("%w: %s", ErrRefused, reason([]byte(refusal.Message)))
-	} else if err != nil {
-		return Exit{}, fmt.Errorf("%w: %w", ErrLost, err)
+	ch, requests, err := c.openSession()
+	if err != nil {
+		return Exit{}, err
 	}
 	defer ch.Close()
 	s := &session{ch: ch, streams: streams, cancel: cancel, ended: make(chan struct{})}
