@@ -196,7 +196,7 @@ func TestDebianTemplate(t *testing.T) {
 		{"cat /etc/passwd", "agent:x:1000:1000:"},
 		{"cat /etc/group", "\nagent:x:1000:"},
 		{"cat /etc/gitconfig", "directory = *"},
-		{"cat /etc/default/locale", "LANG=en_US.UTF-8"},
+		{"cat /etc/locale.conf", "LANG=en_US.UTF-8"},
 		{"cat /etc/apt/sources.list.d/debian.sources", "Suites: trixie"},
 		{"cat /etc/bash.bashrc", "/etc/sandbox-persistent.sh"},
 		{"cat /etc/profile.d/sandbox-persistent.sh", "/etc/sandbox-persistent.sh"},
