@@ -167,9 +167,13 @@ func windowChange(s Size) WindowChange {
 // bufferSize is that of a pipe, the most that one Read brings.
 const bufferSize = 64 << 10
 
+// ChunkSize is the best size of a Write on a channel for bulk data: with all
+// headers around it, it fills one frame.
+const ChunkSize = maxPayload - 64
+
 func (s *session) sendInput() {
 	if s.streams.Stdin != nil {
-		buf := make([]byte, bufferSize)
+		buf := make([]byte, ChunkSize)
 		for {
 			n, err := s.streams.Stdin.Read(buf)
 			if n > 0 {

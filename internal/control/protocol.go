@@ -7,6 +7,9 @@
 // session; and SSH (RFC 4251 to 4254) on every stream. The CLI speaks SSH end
 // to end, the supervisor relays bytes.
 //
+// On the host, start with [DialMux] and, on one of its streams, [NewClient]; in
+// the guest with [Listen] and, on what it accepts, [NewServerConn].
+//
 // What SSH does not define travels as SSH extensions in its own name space
 // ("@sbx", RFC 4250 section 4.6.1), with JSON payloads: the orders below are
 // global requests, [Spawn] and [Attach] are requests on a session channel.
