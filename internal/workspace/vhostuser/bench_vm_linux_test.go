@@ -1,4 +1,4 @@
-package vhostuser
+package vhostuser_test
 
 import (
 	"fmt"

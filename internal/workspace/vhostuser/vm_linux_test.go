@@ -1,9 +1,8 @@
-package vhostuser
+package vhostuser_test
 
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -14,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fs"
-	"github.com/hanwen/go-fuse/v2/fuse"
+	"sbx/internal/workspace"
 )
 
 // The tests of this file boot a guest that mounts the share at /ws and runs
@@ -28,9 +26,9 @@ const guestInit = `#!/bin/busybox sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-mkdir -p /ws /tmp
+mkdir -p /ws /share /tmp
 mount -t tmpfs tmp /tmp
-mount -t virtiofs ws /ws && sh /ws/run.sh
+mount -t virtiofs ws /share && mount -o bind /share/folder /ws && sh /ws/run.sh
 poweroff -f
 `
 
@@ -167,32 +165,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // share serves dir and returns the socket.
 func share(t *testing.T, dir string) string {
 	t.Helper()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	newFS := func() (fuse.RawFileSystem, *fuse.MountOptions) {
-		root, err := fs.NewLoopbackRoot(dir)
-		if err != nil {
-			t.Error(err)
-		}
-		second := time.Second
-		return fs.NewNodeFS(root, &fs.Options{AttrTimeout: &second, EntryTimeout: &second}), nil
-	}
-	return serve(t, func() Handler { return NewFUSEHandler(newFS, log) }, log)
-}
-
-func serve(t testing.TB, newHandler func() Handler, log *slog.Logger) string {
-	t.Helper()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	socket := filepath.Join(t.TempDir(), "fs")
-	srv, err := Listen(socket, newHandler, log)
+	srv, err := workspace.Serve(t.Context(), socket, []workspace.Folder{{Name: "folder", Path: dir}}, workspace.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(context.Background()) }()
 	t.Cleanup(func() {
 		if err := srv.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	})
