@@ -81,6 +81,7 @@ func mapFile(t *testing.T, path string, flags, size int) []byte {
 func TestAppendersDoNotOverwrite(t *testing.T) {
 	eachMode(t, func(t *testing.T, x *fixture) {
 		const writers, lines = 4, 200
+		write(t, x.hostRW+"/log", "")
 		appendTo := func(path string, c byte) error {
 			f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 			if err != nil {
@@ -155,7 +156,7 @@ func TestSparseFiles(t *testing.T) {
 }
 
 func TestCopyFileRange(t *testing.T) {
-	x := mounted(t, Options{})
+	x := mounted(t, childConfig{})
 	must(t, os.WriteFile(x.rw+"/src", bytes.Repeat([]byte("0123456789"), 100000), 0o644))
 	src, err := os.Open(x.rw + "/src")
 	must(t, err)
@@ -173,7 +174,7 @@ func TestCopyFileRange(t *testing.T) {
 // Locks are the guest kernel's own: a lock that a program in the guest holds
 // excludes another program in the guest.
 func TestLocks(t *testing.T) {
-	x := mounted(t, Options{})
+	x := mounted(t, childConfig{})
 	open := func() int {
 		fd, err := unix.Open(x.rw+"/lock", unix.O_CREAT|unix.O_RDWR, 0o644)
 		must(t, err)
@@ -191,7 +192,7 @@ func TestLocks(t *testing.T) {
 }
 
 func TestTimesAndBirthTime(t *testing.T) {
-	x := mounted(t, Options{})
+	x := mounted(t, childConfig{})
 	write(t, x.rw+"/f", "")
 	want := []unix.Timespec{{Sec: 1_000_000_000, Nsec: 123456789}, {Sec: -5, Nsec: 999_999_999}}
 	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, x.rw+"/f", want, 0))
@@ -240,7 +241,8 @@ func TestChangesOfTheHostAreSeen(t *testing.T) {
 		within(t, "replaced file", has("f", "three"))
 		must(t, os.Remove(x.hostRW+"/f"))
 		within(t, "removed file", func() bool { _, err := os.Stat(x.rw + "/f"); return err != nil })
-		must(t, os.MkdirAll(x.hostRW+"/d/e", 0o755))
+		mkdir(t, x.hostRW+"/d")
+		mkdir(t, x.hostRW+"/d/e")
 		write(t, x.hostRW+"/d/e/f", "deep")
 		within(t, "new tree", has("d/e/f", "deep"))
 		must(t, os.Rename(x.hostRW+"/d", x.hostRW+"/d2"))
@@ -254,7 +256,7 @@ func TestChangesOfTheHostAreSeen(t *testing.T) {
 
 // An open file shows what the host writes to it, also through a cached page.
 func TestOpenFileShowsChangesOfTheHost(t *testing.T) {
-	x := mounted(t, Options{})
+	x := mounted(t, childConfig{})
 	write(t, x.hostRW+"/f", "before")
 	f, err := os.Open(x.rw + "/f")
 	must(t, err)
@@ -270,7 +272,7 @@ func TestOpenFileShowsChangesOfTheHost(t *testing.T) {
 }
 
 func TestFolderThatDisappears(t *testing.T) {
-	x := mounted(t, Options{})
+	x := mounted(t, childConfig{})
 	write(t, x.rw+"/f", "")
 	open, err := os.Open(x.rw + "/f")
 	must(t, err)

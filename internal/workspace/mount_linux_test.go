@@ -1,12 +1,15 @@
 package workspace
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -78,42 +81,83 @@ func newFS(t testing.TB, o Options) *fixture {
 	return x
 }
 
-// mounted mounts it, too.
-func mounted(t testing.TB, o Options) *fixture {
+// childConfig is what a server in a process of its own needs.
+type childConfig struct {
+	Folders        []Folder
+	MaxDescriptors int
+	UID            uint32
+}
+
+// mounted mounts it, too. The server is a process of its own, like in real
+// life: a Go program must not wait for itself in system calls and page faults.
+func mounted(t testing.TB, c childConfig) *fixture {
 	t.Helper()
 	needFuse(t)
-	x := newFS(t, o)
-	mountAt(t, x.fs, x.mnt)
+	x := newFS(t, Options{})
+	_ = x.fs.Close()
+	if c.Folders == nil {
+		c.Folders = x.fs.folders
+	}
+	must(t, os.Chmod(filepath.Dir(filepath.Dir(x.mnt)), 0o755))
+	must(t, os.Chown(x.hostRW, int(c.UID), int(c.UID)))
+	dev, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	must(t, err)
+	defer dev.Close()
+	must(t, unix.Mount("workspace", x.mnt, "fuse.workspace", unix.MS_NOSUID|unix.MS_NODEV,
+		fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=%d", dev.Fd(), MaxRequest)))
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer w.Close()
+	config, err := json.Marshal(c)
+	must(t, err)
+	// Its executable is in a folder that only the present user may enter.
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestServeChild$")
+	cmd.ExtraFiles = []*os.File{dev, w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.UID, Gid: c.UID}}
+	cmd.Env = append(os.Environ(), childArg+"="+string(config))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	must(t, cmd.Start())
+	go x.refusals.readFrom(r)
+	t.Cleanup(func() {
+		_ = unix.Unmount(x.mnt, unix.MNT_DETACH)
+		if err := cmd.Wait(); err != nil || t.Failed() {
+			t.Errorf("server: %v\n%s", err, out.Bytes())
+		}
+	})
 	return x
 }
 
-// mountFS mounts a file system somewhere.
-func mountFS(t testing.TB, f *FS) string {
-	t.Helper()
-	mnt := t.TempDir()
-	t.Cleanup(func() { _ = f.Close() })
-	mountAt(t, f, mnt)
-	return mnt
+// TestServeChild is no test but the process that mounted starts.
+func TestServeChild(t *testing.T) {
+	var c childConfig
+	if json.Unmarshal([]byte(os.Getenv(childArg)), &c) != nil {
+		t.Skip("started by other tests")
+	}
+	report := json.NewEncoder(os.NewFile(4, "report"))
+	var mu sync.Mutex
+	f, err := New(c.Folders, Options{Owner: testOwner, MaxDescriptors: c.MaxDescriptors, Refused: func(r Refusal) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = report.Encode(r)
+	}})
+	must(t, err)
+	defer f.Close()
+	srv, err := fuse.NewServer(f, "/dev/fd/3", f.MountOptions())
+	must(t, err)
+	srv.Serve()
 }
 
-func mountAt(t testing.TB, f *FS, mnt string) {
-	t.Helper()
-	needFuse(t)
-	opts := f.MountOptions()
-	opts.DirectMountStrict = true
-	opts.Options = []string{"default_permissions"}
-	opts.AllowOther = true
-	srv, err := fuse.NewServer(f, mnt, opts)
-	must(t, err)
-	go srv.Serve()
-	must(t, srv.WaitMount())
-	t.Cleanup(func() {
-		if err := srv.Unmount(); err != nil {
-			t.Errorf("unmount: %v", err)
-			_ = unix.Unmount(mnt, unix.MNT_DETACH)
+func (r *refusals) readFrom(pipe *os.File) {
+	defer pipe.Close()
+	d := json.NewDecoder(pipe)
+	for {
+		var x Refusal
+		if d.Decode(&x) != nil {
+			return
 		}
-		srv.Wait()
-	})
+		r.add(x)
+	}
 }
 
 func needFuse(t testing.TB) {
@@ -125,20 +169,16 @@ func needFuse(t testing.TB) {
 	unix.Close(fd)
 }
 
-// modes are the two lives of a node: with a descriptor that stays, and with one
-// that is taken away at the next occasion.
-var modes = []struct {
-	name string
-	opts Options
-}{
-	{"roomy", Options{}},
-	{"scarce", Options{MaxDescriptors: 40}},
-}
+// nobody serves the folders in the tests without privileges.
+const nobody = 65534
 
+// eachMode runs a test in the lives that a node can have: with a descriptor that
+// stays, with one that is taken away at the next occasion, and served by a
+// process without privileges.
 func eachMode(t *testing.T, test func(*testing.T, *fixture)) {
-	for _, m := range modes {
-		t.Run(m.name, func(t *testing.T) { test(t, mounted(t, m.opts)) })
-	}
+	t.Run("roomy", func(t *testing.T) { test(t, mounted(t, childConfig{})) })
+	t.Run("scarce", func(t *testing.T) { test(t, mounted(t, childConfig{MaxDescriptors: 40})) })
+	t.Run("unprivileged", func(t *testing.T) { test(t, mounted(t, childConfig{UID: nobody})) })
 }
 
 func must(t testing.TB, err error) {
@@ -148,9 +188,26 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// write makes a file that belongs to whom its folder belongs, if it is new.
 func write(t testing.TB, path, text string) {
 	t.Helper()
 	must(t, os.WriteFile(path, []byte(text), 0o644))
+	var st unix.Stat_t
+	must(t, unix.Stat(filepath.Dir(path), &st))
+	if st.Uid == nobody {
+		must(t, os.Chown(path, nobody, nobody))
+	}
+}
+
+// mkdir is like write.
+func mkdir(t testing.TB, path string) {
+	t.Helper()
+	must(t, os.Mkdir(path, 0o755))
+	var st unix.Stat_t
+	must(t, unix.Stat(filepath.Dir(path), &st))
+	if st.Uid == nobody {
+		must(t, os.Chown(path, nobody, nobody))
+	}
 }
 
 func read(t testing.TB, path string) string {

@@ -25,7 +25,8 @@ func TestSwapsNeverLeadOut(t *testing.T) {
 func swapAgainstGuest(t *testing.T, x *fixture, swapIn string) {
 	must(t, os.Mkdir(x.outside+"/sub", 0o755))
 	write(t, x.outside+"/sub/f", "canary")
-	must(t, os.MkdirAll(x.hostRW+"/real/sub", 0o755))
+	mkdir(t, x.hostRW+"/real")
+	mkdir(t, x.hostRW+"/real/sub")
 	write(t, x.hostRW+"/real/secret", "inside")
 	write(t, x.hostRW+"/real/sub/f", "inside")
 	must(t, os.Symlink(x.outside, x.hostRW+"/link"))
