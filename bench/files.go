@@ -51,7 +51,7 @@ func measureFiles(ctx context.Context, b *bench) (*table, error) {
 	} else {
 		b.log("without the peer: %v", peerErr)
 	}
-	for i := range max(3, b.runs/2) {
+	for i := range max(1, b.runs/2) {
 		for _, p := range places {
 			if err := p.measure(ctx); err != nil {
 				return nil, fmt.Errorf("%s: %w", p.name, err)

@@ -134,7 +134,12 @@ func (b *bench) close() {
 
 func (b *bench) log(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 
-// temp makes a directory below the temporary one.
+// temp makes a directory below the temporary one, which nobody else enters;
+// the directory itself is as open as a user's folders are.
 func (b *bench) temp(name string) (string, error) {
-	return os.MkdirTemp(b.dir, name)
+	dir, err := os.MkdirTemp(b.dir, name)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
 }

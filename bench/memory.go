@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"sbx/internal/progress"
 	"sbx/internal/settings"
@@ -41,6 +42,9 @@ func measureMemory(ctx context.Context, b *bench) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.guest, err = guestMemory(monitor); err != nil {
+		return nil, err
+	}
 	s, err := resident(supervisor)
 	if err != nil {
 		return nil, err
@@ -56,12 +60,39 @@ func measureMemory(ctx context.Context, b *bench) (*table, error) {
 
 // usage is what one process holds in memory, in bytes.
 type usage struct {
-	guest  int64 // the guest's memory, which QEMU and supervisor both map
+	guest  int64 // of the guest's memory
 	own    int64 // all else
 	shared int64 // the part of own that other processes map too
 }
 
-// resident sums up smaps (proc_pid_smaps(5)).
+// guestFile is in the name of the file that is the guest's memory: QEMU and
+// the supervisor both map it.
+const guestFile = "/memfd:memory-backend"
+
+// guestMemory is what that file occupies, whoever has touched it.
+func guestMemory(pid int) (int64, error) {
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err != nil || !strings.HasPrefix(target, guestFile) {
+			continue
+		}
+		info, err := os.Stat(fd)
+		if err != nil {
+			return 0, err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return 0, errors.New("this system doesn't say what a file occupies")
+		}
+		return int64(st.Blocks) * 512, nil
+	}
+	return 0, errors.New("cannot find the guest's memory")
+}
+
+// resident sums up smaps (proc_pid_smaps(5)), without the guest's memory.
 func resident(pid int) (usage, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps", pid))
 	if err != nil {
@@ -74,7 +105,7 @@ func resident(pid int) (usage, error) {
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		if len(fields) >= 5 && strings.Contains(fields[0], "-") {
-			guest = strings.Contains(lines.Text(), "/memfd:")
+			guest = strings.Contains(lines.Text(), guestFile)
 			continue
 		}
 		if len(fields) < 2 {
@@ -85,11 +116,10 @@ func resident(pid int) (usage, error) {
 			continue
 		}
 		switch {
-		case fields[0] == "Rss:" && guest:
-			u.guest += kb << 10
+		case guest:
 		case fields[0] == "Rss:":
 			u.own += kb << 10
-		case strings.HasPrefix(fields[0], "Shared_") && !guest && fields[0] != "Shared_Hugetlb:":
+		case fields[0] == "Shared_Clean:" || fields[0] == "Shared_Dirty:":
 			u.shared += kb << 10
 		}
 	}
