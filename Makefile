@@ -60,9 +60,9 @@ bench: setup ## Measure, and write the tables of docs/performance.md
 demo: setup ## Show what a sandbox is, on a copy of this project (or DIR=folder)
 	@scripts/demo.sh "$(or $(DIR),.)"
 
-soak: setup ## Run the end-to-end tests N times (N=10)
+soak: setup testdeps ## Run the end-to-end tests N times, each with 30 kills (N=1 KILLS=30)
 	env=$$(scripts/testenv.sh '$(CACHE)') && eval "$$env" && \
-	go test -timeout 0 -count $(or $(N),10) $(ARGS) ./test/...
+	SBX_TEST_KILLS=$(or $(KILLS),30) go test -timeout 0 -count $(or $(N),1) $(ARGS) ./test/...
 
 fuzz: init ## Run every fuzz test for FUZZTIME (1m)
 	@set -e; for pkg in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
