@@ -312,7 +312,7 @@ func testCancelledRequest(t *testing.T, dial dialer) {
 	}
 }
 
-// The whole channel at once: port, mux, SSH, 20 MB there and back.
+// The whole channel at once: port, mux, SSH, several MB there and back.
 func TestBytesThroughEverything(t *testing.T) { eachTransport(t, testBytesThroughEverything) }
 
 func testBytesThroughEverything(t *testing.T, dial dialer) {
@@ -350,7 +350,7 @@ func testBytesThroughEverything(t *testing.T, dial dialer) {
 			defer c.Close()
 			in, out := sha256.New(), sha256.New()
 			exit, err := c.Exec(testContext(t), Spawn{Argv: []string{"cat"}},
-				IO{Stdin: io.TeeReader(io.LimitReader(rand.Reader, 5e6), in), Stdout: out})
+				IO{Stdin: io.TeeReader(io.LimitReader(rand.Reader, 15e5), in), Stdout: out})
 			if err != nil || exit != (Exit{}) {
 				t.Errorf("exit %+v, error %v", exit, err)
 			}
@@ -360,4 +360,45 @@ func testBytesThroughEverything(t *testing.T, dial dialer) {
 		})
 	}
 	all.Wait()
+}
+
+// A machine that dies, or a supervisor, ends what runs with ErrLost.
+func TestExecReportsALostMachine(t *testing.T) {
+	b := newBus()
+	defer b.close()
+	l := Listen(b)
+	config := serverConfig(t)
+	go func() {
+		for {
+			s, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go guest{session: programs}.serve(s, config)
+		}
+	}()
+	for range 20 {
+		m, err := DialMux(testContext(t), b.dial())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := m.Open(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := newClient(testContext(t), s, "", dialPlain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		started := &notifying{told: make(chan struct{})}
+		go func() {
+			<-started.told
+			m.Close()
+		}()
+		_, err = c.Exec(testContext(t), Spawn{Argv: []string{"wait"}}, IO{Stdout: started})
+		if !errors.Is(err, ErrLost) {
+			t.Errorf("error is %v", err)
+		}
+		c.Close()
+	}
 }

@@ -160,7 +160,7 @@ func (s *session) start(request string, payload []byte) error {
 }
 
 func windowChange(s Size) WindowChange {
-	clamp := func(n int) uint32 { return uint32(max(1, min(n, 0xFFFF))) }
+	clamp := func(n int) uint32 { return uint32(max(0, min(n, 0xFFFF))) }
 	return WindowChange{Columns: clamp(s.Width), Rows: clamp(s.Height)}
 }
 

@@ -94,16 +94,20 @@ func (g *GuestPort) receive(in *frameReader, current **guestConn) error {
 	}
 }
 
-// begin starts a session and acknowledges it.
+// begin acknowledges a session and starts it, in this order: what is written on
+// it must not come before the ACK.
 func (g *GuestPort) begin(session uint64) (*guestConn, error) {
 	c := newGuestConn(&g.port, session)
+	if err := writeControl(&g.port, kindAck, session); err != nil {
+		return c, err
+	}
 	// Only the newest session is worth accepting.
 	select {
 	case <-g.sessions:
 	default:
 	}
 	g.sessions <- c
-	return c, writeControl(&g.port, kindAck, session)
+	return c, nil
 }
 
 // portWriter keeps frames of several writers apart.

@@ -195,7 +195,7 @@ func socketpair(t testing.TB) (net.Conn, net.Conn) {
 }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -257,7 +257,7 @@ func TestJoinGivesUpWithItsContext(t *testing.T) {
 
 // Hosts leave in mid-transfer, with bytes lost on the way, and come back.
 func TestReconnectInMidTransfer(t *testing.T) {
-	rounds := 100
+	rounds := 60
 	if testing.Short() {
 		rounds = 30
 	}
