@@ -43,16 +43,26 @@ const maxParam = 65535
 
 // Write takes output of the program. It never fails.
 func (s *Screen) Write(p []byte) (int, error) {
-	ps := &s.parser
 	for _, b := range p {
 		s.step(b)
-		if ps.state == ground && ps.utf8Len == 0 {
-			ps.pending = ps.pending[:0]
-		} else if len(ps.pending) < maxString {
-			ps.pending = append(ps.pending, b)
-		}
+		s.parser.keep(b)
 	}
 	return len(p), nil
+}
+
+// keep maintains pending after the step for b.
+func (p *parser) keep(b byte) {
+	inString := p.state == text || p.state == textSkip
+	switch {
+	case p.state == ground:
+		p.pending = append(p.pending[:0], p.utf8[:p.utf8Len]...)
+	case !inString && b == 0x1b:
+		p.pending = append(p.pending[:0], b)
+	case !inString && (b < 0x20 || b == 0x7f):
+		// Executed, although within a sequence.
+	case len(p.pending) < maxString:
+		p.pending = append(p.pending, b)
+	}
 }
 
 func (s *Screen) step(b byte) {
@@ -119,6 +129,7 @@ func (s *Screen) inString(b byte) {
 		s.endString()
 		if b != '\\' { // another sequence has begun
 			ps.state, ps.inter, ps.private, ps.nparams = escape, 0, 0, 0
+			ps.pending = append(ps.pending[:0], 0x1b)
 			s.step(b)
 		}
 	case b == 0x1b:

@@ -264,27 +264,34 @@ func (s *Screen) reverseIndex() {
 	}
 }
 
-// scrollUp moves the lines from first to the bottom margin up.
+// scrollUp moves the lines from first to the bottom margin up. What leaves the
+// top of the main screen is remembered.
 func (s *Screen) scrollUp(first, n int) {
 	lines := s.page.lines[first:s.bottom]
-	n = min(n, len(lines))
-	for range n {
-		line := lines[0]
-		if first == 0 && !s.alt {
+	if first == 0 && !s.alt {
+		for _, line := range lines[:min(n, len(lines))] {
 			s.remember(line)
 		}
-		copy(lines, lines[1:])
-		lines[len(lines)-1] = s.erased(line)
+	}
+	s.rotateUp(lines, n)
+}
+
+func (s *Screen) rotateUp(lines [][]cell, n int) {
+	n = min(n, len(lines))
+	freed := append([][]cell(nil), lines[:n]...)
+	copy(lines, lines[n:])
+	for i, line := range freed {
+		lines[len(lines)-n+i] = s.erased(line)
 	}
 }
 
 func (s *Screen) scrollDown(first, n int) {
 	lines := s.page.lines[first:s.bottom]
 	n = min(n, len(lines))
-	for range n {
-		line := lines[len(lines)-1]
-		copy(lines[1:], lines)
-		lines[0] = s.erased(line)
+	freed := append([][]cell(nil), lines[len(lines)-n:]...)
+	copy(lines[n:], lines)
+	for i, line := range freed {
+		lines[i] = s.erased(line)
 	}
 }
 

@@ -176,7 +176,7 @@ func (s *Screen) csiEdit(final byte) bool {
 		if s.cur.x, s.cur.wrap = 0, false; final == 'L' {
 			s.scrollDown(s.cur.y, n)
 		} else {
-			s.deleteLines(n)
+			s.rotateUp(s.page.lines[s.cur.y:s.bottom], n)
 		}
 		return true
 	case 'S':
@@ -188,7 +188,7 @@ func (s *Screen) csiEdit(final byte) bool {
 	case 'K':
 		s.eraseLine(p.num(0, 0))
 	case 'b':
-		for range min(n, s.w*s.h) {
+		for range min(n, s.w) { // no honest program repeats more at once
 			if s.last > 0 {
 				s.print(s.last)
 			}
@@ -199,16 +199,6 @@ func (s *Screen) csiEdit(final byte) bool {
 	}
 	s.cur.wrap = false
 	return true
-}
-
-// deleteLines is scrollUp without a history: what is deleted was not read.
-func (s *Screen) deleteLines(n int) {
-	lines := s.page.lines[s.cur.y:s.bottom]
-	for range min(n, len(lines)) {
-		line := lines[0]
-		copy(lines, lines[1:])
-		lines[len(lines)-1] = s.erased(line)
-	}
 }
 
 func (s *Screen) eraseDisplay(kind int) {
