@@ -15,8 +15,8 @@ import (
 // SSH's connection protocol (RFC 4254: channels, requests, windows) runs here
 // without its transport protocol (RFC 4253: key exchange, encryption). The port
 // is private to the machine, so encryption would hide nothing from anybody, but
-// under software emulation it takes three quarters of the throughput and most of
-// the time that starting a command takes.
+// under software emulation it took about half of the throughput and most of the
+// time that starting a command takes (single runs on a busy machine).
 //
 // OpenSSH has a mode for that: a client of a ControlMaster's socket in proxy
 // mode (PROTOCOL.mux, MUX_C_PROXY) speaks bare packets. x/crypto implements that
