@@ -86,7 +86,7 @@ func (s *supervisor) startMachine(ctx context.Context, k *kernel.Kernel, image *
 // guest proved it.
 func (s *supervisor) chooseAccel(ctx context.Context, inst *qemu.Installation, k *kernel.Kernel, initrd string, warn func(string)) (vmm.Accel, error) {
 	if s.cfg.Accel == string(vmm.TCG) {
-		warn("software emulation, as vm.accel says: the sandbox runs several times slower than with KVM")
+		warn("vm.accel is tcg: sandboxes run emulated, several times slower than with KVM")
 		return vmm.TCG, nil
 	}
 	verdict := qemu.ProbeCached(ctx, s.cfg.Dirs.Cache, inst, k.Vmlinux(), initrd)
@@ -96,7 +96,8 @@ func (s *supervisor) chooseAccel(ctx context.Context, inst *qemu.Installation, k
 	case s.cfg.Accel == string(vmm.KVM):
 		return "", fmt.Errorf("vm.accel is kvm, but KVM can't be used here: %s; mend that, or run: sbx settings set vm.accel auto", verdict.Reason)
 	}
-	warn("no KVM (" + verdict.Reason + "): using software emulation, which is several times slower")
+	s.log.Info("KVM can't be used", "reason", verdict.Reason)
+	warn("no usable KVM: sandboxes run emulated, several times slower; sbx diagnose says why")
 	return vmm.TCG, nil
 }
 
