@@ -7,10 +7,11 @@
 // by side. Each gets a [Handler] of its own, usually from [NewFUSEHandler],
 // which drives a [fuse.RawFileSystem] through go-fuse's ProtocolServer.
 //
-// The parts, from the outside in: server.go accepts, frontend.go speaks the
-// vhost-user protocol, memory.go maps the guest's memory, queue.go runs workers
-// on a virtqueue, ring.go and chain.go read the split ring and its descriptors,
-// fuse.go and session.go turn a chain into one FUSE request.
+// The parts, from the outside in: the server accepts, frontend and dispatch
+// speak the vhost-user protocol, memory maps the guest's memory, queue starts
+// and stops a virtqueue, run has its workers, poller is what they sleep on, ring
+// reads the split ring and its descriptors, fuse and request turn a chain into
+// one FUSE request.
 //
 // # Promises
 //

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,8 @@ type frontend struct {
 
 	features         uint64
 	protocolFeatures uint64
-	mem              *memory // nil until SET_MEM_TABLE
+	mem              *memory   // nil until SET_MEM_TABLE
+	former           []*memory // tables that requests in flight may still use
 	queues           [maxQueues]*queue
 
 	workers     sync.WaitGroup
@@ -57,7 +59,7 @@ func (f *frontend) serve(ctx context.Context) error {
 	err := f.converse()
 	_ = f.conn.Close()
 	f.tearDown()
-	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || ctx.Err() != nil {
 		return nil
 	}
 	return err
@@ -106,7 +108,7 @@ wait:
 		case <-r.drained:
 		case <-late.C:
 			f.log.Warn("requests are stuck on the host after the machine went away")
-			f.mem.revoke()
+			f.revokeMemory()
 			break wait
 		}
 	}
@@ -200,8 +202,20 @@ func (f *frontend) memory() *memory { return f.mem }
 func (f *frontend) setMemory(m *memory) {
 	old := f.mem
 	f.mem = m
-	if old != nil {
-		old.release()
+	if old == nil {
+		return
+	}
+	f.former = append(slices.DeleteFunc(f.former, (*memory).gone), old)
+	old.release()
+}
+
+// revokeMemory takes the guest's memory away from all requests in flight.
+func (f *frontend) revokeMemory() {
+	for _, m := range f.former {
+		m.revoke()
+	}
+	if f.mem != nil {
+		f.mem.revoke()
 	}
 }
 
@@ -210,8 +224,7 @@ func (f *frontend) setMemory(m *memory) {
 // Since requests of all queues share the mapping, all of them are given up.
 func (f *frontend) abandon(r *run) {
 	f.log.Warn("requests are stuck on the host; the guest will see I/O errors", "queue", r.q.index)
-	old := f.mem
-	fresh, err := old.remap()
+	fresh, err := f.mem.remap()
 	if err != nil {
 		f.log.Error("failed to map guest memory again; the queues are stopped", "error", err)
 	}
@@ -222,7 +235,7 @@ func (f *frontend) abandon(r *run) {
 			f.log.Warn("queue is lost", "error", err)
 		}
 	}
-	old.revoke()
+	f.revokeMemory()
 	f.setMemory(fresh)
 }
 

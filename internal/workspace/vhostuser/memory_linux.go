@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ type memory struct {
 	regions []region
 	refs    atomic.Int64
 	revoked atomic.Bool
+
+	mu       sync.Mutex // orders revoke and unmap
+	unmapped bool
 }
 
 // mapMemory maps the regions; fds[i] backs regions[i]. It takes ownership of
@@ -99,7 +103,9 @@ func (m *memory) remap() (*memory, error) {
 // revoke puts empty private pages in the place of guest memory, so that
 // requests which still hold slices of it can do no harm to the guest.
 func (m *memory) revoke() {
-	if m.revoked.Swap(true) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unmapped || m.revoked.Swap(true) {
 		return
 	}
 	for _, r := range m.regions {
@@ -111,12 +117,21 @@ func (m *memory) revoke() {
 	}
 }
 
+func (m *memory) gone() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unmapped
+}
+
 func (m *memory) acquire() { m.refs.Add(1) }
 
 func (m *memory) release() {
 	if m.refs.Add(-1) != 0 {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.unmapped = true
 	for _, r := range m.regions {
 		if r.mapping != nil {
 			_ = unix.Munmap(r.mapping)

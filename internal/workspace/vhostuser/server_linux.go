@@ -153,7 +153,8 @@ func (s *Server) shutDown() {
 }
 
 // Close disconnects the front ends, removes the socket, and returns when every
-// worker has ended and all guest memory is unmapped. It may be called twice.
+// worker has ended and all guest memory is unmapped: a request that is stuck on
+// the host (a dead network file system) holds it up. It may be called twice.
 func (s *Server) Close() error {
 	s.shutDown()
 	s.frontends.Wait()
