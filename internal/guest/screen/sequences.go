@@ -258,8 +258,9 @@ func (s *Screen) csiMode(final byte) {
 }
 
 // trackedModes are the private modes without an effect on the picture; a
-// terminal that is restored gets those that are set.
-var trackedModes = []int{1, 5, 9, 12, 45, 66, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 1034, 1036, 2004, 2031, 2048}
+// terminal that is restored gets those that are set and loses the others. All
+// are off by default; modes that some terminals begin with are left alone.
+var trackedModes = []int{1, 5, 9, 45, 1000, 1001, 1002, 1003, 1004, 1005, 1006, 1015, 1016, 2004, 2031, 2048}
 
 func (s *Screen) setMode(mode int, on bool) {
 	switch mode {
