@@ -11,6 +11,7 @@ import (
 	"sbx/internal/control"
 	"sbx/internal/kit"
 	"sbx/internal/sandbox"
+	"sbx/internal/term"
 )
 
 // attach joins the agent's session. Without a terminal on both ends there is
@@ -55,8 +56,8 @@ func (a *app) attachTerminal(ctx context.Context, client *control.Client, reques
 	}
 	defer t.Close()
 	keys := newDetachReader(a.stdin, a.settings.DetachKeys())
-	out := control.Filter(a.stdout)
-	defer io.WriteString(a.stdout, resetModes)
+	out := term.Filter(a.stdout)
+	defer io.WriteString(a.stdout, term.Reset)
 	return client.Attach(ctx, request, control.IO{
 		Stdin:    keys,
 		Stdout:   out,

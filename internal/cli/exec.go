@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sbx/internal/control"
+	"sbx/internal/term"
 )
 
 func (a *app) execCommand() *cobra.Command {
@@ -70,9 +72,9 @@ func (a *app) exec(ctx context.Context, name, user string, spawn control.Spawn, 
 		return notBegun(err)
 	}
 	defer client.Close()
-	io := control.IO{Stdout: a.stdout, Stderr: a.stderr}
+	streams := control.IO{Stdout: filtered(a.stdout), Stderr: filtered(a.stderr)}
 	if input {
-		io.Stdin = a.stdin
+		streams.Stdin = a.stdin
 	}
 	if tty {
 		t, err := a.openTerminal(input)
@@ -80,17 +82,22 @@ func (a *app) exec(ctx context.Context, name, user string, spawn control.Spawn, 
 			return notBegun(err)
 		}
 		defer t.Close()
-		io.Terminal = t.control
-		io.Stdout = control.Filter(a.stdout)
-		if input {
-			io.Stdin = a.stdin
-		}
+		streams.Terminal = t.control
 	}
 	signals, stop := forwardedSignals()
 	defer stop()
-	io.Signals = signals
-	exit, err := client.Exec(context.WithoutCancel(ctx), spawn, io)
+	streams.Signals = signals
+	exit, err := client.Exec(context.WithoutCancel(ctx), spawn, streams)
 	return exitStatus(exit, err)
+}
+
+// filtered keeps what a hostile program could do to the user's terminal from
+// it; what goes elsewhere passes untouched.
+func filtered(w io.Writer) io.Writer {
+	if isTerminal(w) {
+		return term.Filter(w)
+	}
+	return w
 }
 
 // forwardedSignals are sent on to the command instead of ending sbx.

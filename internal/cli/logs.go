@@ -12,7 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sbx/internal/control"
+	"sbx/internal/term"
 )
 
 func (a *app) logsCommand() *cobra.Command {
@@ -31,7 +31,7 @@ func (a *app) logsCommand() *cobra.Command {
 				file = "supervisor.log"
 			}
 			path := filepath.Join(a.store.Dir(args[0]), file)
-			out := control.PlainText(a.stdout)
+			out := term.PlainText(a.stdout)
 			if err := copyFile(out, path+".1"); err != nil {
 				return err
 			}

@@ -86,11 +86,6 @@ func (t *terminal) Close() error {
 	return t.restore()
 }
 
-// resetModes undoes what a program that we leave running, or that crashed, has
-// set in the user's terminal: alternate screen, hidden cursor, application keys,
-// mouse reports, focus reports, bracketed paste, colours.
-const resetModes = "\x1b[?1049l\x1b[?25h\x1b[?1l\x1b>\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[0m\x1b[0 q"
-
 // detachReader passes keys on until it reads the detach sequence.
 type detachReader struct {
 	in       *os.File

@@ -13,6 +13,7 @@ import (
 	"sbx/internal/control"
 	"sbx/internal/kernel"
 	"sbx/internal/template"
+	"sbx/internal/term"
 	"sbx/internal/vmm"
 	"sbx/internal/vmm/qemu"
 	"sbx/internal/workspace"
@@ -191,7 +192,7 @@ func lastLines(path string, n int) string {
 		lines = lines[len(lines)-n:]
 	}
 	for i, l := range lines {
-		lines[i] = "  " + control.Printable(l)
+		lines[i] = "  " + term.Printable(l)
 	}
 	return strings.TrimRight(strings.Join(lines, "\n"), " ")
 }
