@@ -57,8 +57,12 @@ func (m *machine) supervise() {
 		case <-m.stopped:
 			m.checkStop()
 		case <-m.mon.Done():
-			// Either QEMU has ended, or it broke the protocol; a machine that
-			// can't be controlled must not go on.
+			// Either QEMU has ended (its disks are closed before its monitor
+			// is), or it broke the protocol; a machine that can't be
+			// controlled must not go on.
+			if err := m.mon.Violation(); err != nil {
+				m.fail(fmt.Errorf("qemu broke its own protocol: %w", err))
+			}
 			alive = false
 		}
 	}

@@ -36,7 +36,7 @@ func Probe(ctx context.Context, inst *Installation, kernel, initrd string) Verdi
 		return Verdict{Reason: err.Error()}
 	}
 	if err := bootProbe(ctx, inst, kernel, initrd); err != nil {
-		return Verdict{Reason: "a probe guest did not work under KVM: " + err.Error()}
+		return Verdict{Reason: "KVM does not work here, a probe guest failed: " + err.Error()}
 	}
 	return Verdict{Usable: true}
 }
@@ -50,7 +50,7 @@ func bootProbe(ctx context.Context, inst *Installation, kernel, initrd string) e
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
 	seen := &watcher{want: []byte(Banner), found: make(chan struct{})}
-	m, err := New(inst).Start(ctx, vmm.Config{
+	m, err := New(inst).start(ctx, vmm.Config{
 		Name: "probe", Dir: dir, Kernel: kernel, Initrd: initrd,
 		CPUs: 2, Memory: 256 << 20, Console: seen, Accel: vmm.KVM,
 	})

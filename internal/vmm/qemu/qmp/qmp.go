@@ -12,9 +12,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 // MaxLine bounds one message from QEMU, in bytes. The largest that we ask for
@@ -47,6 +47,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	err     error // why the connection ended
+	broken  error // the violation of the protocol that ended it
 	next    uint64
 	pending map[uint64]chan<- message
 }
@@ -145,17 +146,35 @@ func (c *Client) send(ctx context.Context, command string, args any, id uint64) 
 	}
 	c.writing.Lock()
 	defer c.writing.Unlock()
-	// A QEMU that hangs reads nothing; ctx must end the wait all the same. A
-	// line cut short would spoil the stream, so the connection ends with it.
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
-	_, err = c.conn.Write(append(line, '\n'))
-	if !stop() && err != nil {
+	return c.write(ctx, append(line, '\n'))
+}
+
+// write sends line unless ctx ends first: a QEMU that hangs reads nothing. A
+// line cut short would spoil the stream, so the connection ends with it.
+func (c *Client) write(ctx context.Context, line []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	n, err := c.conn.Write(line)
+	if !stop() {
+		<-interrupted
+		_ = c.conn.SetWriteDeadline(time.Time{})
+	}
+	switch {
+	case err == nil:
+		return nil
+	case n > 0:
+		_ = c.conn.Close()
+	}
+	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err != nil {
-		return errors.Join(ErrClosed, err)
-	}
-	return nil
+	return errors.Join(ErrClosed, err)
 }
 
 func (c *Client) expect(answer chan<- message) (uint64, error) {
@@ -179,6 +198,14 @@ func (c *Client) forget(id uint64) {
 // event has been delivered.
 func (c *Client) Done() <-chan struct{} { return c.done }
 
+// Violation is what the peer did against the protocol, for which the connection
+// was ended; nil while there is none, and after any other end.
+func (c *Client) Violation() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.broken
+}
+
 // Close ends the connection and waits for the reader. It is idempotent.
 func (c *Client) Close() error {
 	err := c.conn.Close()
@@ -200,20 +227,22 @@ func (c *Client) read(onEvent func(Event), greeting chan<- struct{}) {
 	err := c.readAll(onEvent, greeting)
 	_ = c.conn.Close()
 	c.mu.Lock()
+	c.broken = err
 	c.err = errors.Join(ErrClosed, err)
 	c.mu.Unlock()
 	close(c.done)
 }
 
+// readAll returns a violation of the protocol, or nil at the connection's end.
 func (c *Client) readAll(onEvent func(Event), greeting chan<- struct{}) error {
 	r := bufio.NewReaderSize(c.conn, 4096)
 	for {
 		line, err := readLine(r)
-		if err == io.EOF || errors.Is(err, net.ErrClosed) {
-			return nil
+		if errors.Is(err, errTooLong) {
+			return err
 		}
 		if err != nil {
-			return err
+			return nil // an end, if not always a tidy one
 		}
 		m, err := parse(line)
 		if err != nil {
@@ -249,6 +278,8 @@ func parse(line []byte) (message, error) {
 	return m, nil
 }
 
+var errTooLong = fmt.Errorf("message of more than %d bytes", MaxLine)
+
 // readLine returns the next line, at most MaxLine long. It grows its buffer
 // only by what has arrived.
 func readLine(r *bufio.Reader) ([]byte, error) {
@@ -256,7 +287,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	for {
 		part, err := r.ReadSlice('\n')
 		if len(line)+len(part) > MaxLine {
-			return nil, fmt.Errorf("message of more than %d bytes", MaxLine)
+			return nil, errTooLong
 		}
 		line = append(line, part...)
 		if err != bufio.ErrBufferFull {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const greeting = `{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}}, "capabilities": ["oob"]}}`
@@ -113,6 +114,9 @@ func TestPeerEnds(t *testing.T) {
 		}
 	}
 	<-c.Done()
+	if err := c.Violation(); err != nil {
+		t.Errorf("an ordinary end counts as a violation: %v", err)
+	}
 	for range 2 {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -132,6 +136,39 @@ func TestContextEndsTheWait(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	close(answered)
+}
+
+// A QEMU that reads nothing costs a command its context, not the connection.
+func TestContextEndsTheWriting(t *testing.T) {
+	ours, theirs := net.Pipe()
+	asked := make(chan struct{})
+	go func() {
+		_, _ = fmt.Fprintln(theirs, greeting)
+		_, _ = bufio.NewReader(theirs).ReadString('\n')
+		_, _ = io.WriteString(theirs, `{"return": {}, "id": 1}`+"\n")
+		<-asked // nothing more is read until then
+		server(t, theirs, func(_ string, id json.RawMessage) string { return `{"return": {}, "id": ` + string(id) + `}` })
+	}()
+	c, err := Connect(t.Context(), ours, ignore)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, ctx := range []context.Context{expired(t, 0), expired(t, time.Millisecond)} {
+		if err := c.Execute(ctx, "stop", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	}
+	close(asked)
+	if err := c.Execute(t.Context(), "stop", nil, nil); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func expired(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // A QEMU that hangs before it greets, or before it reads.
@@ -167,6 +204,16 @@ func TestConnectRefusesNonsense(t *testing.T) {
 				t.Errorf("got %v, want ErrClosed", err)
 			}
 		})
+	}
+}
+
+func TestViolationEndsTheConnection(t *testing.T) {
+	c := connect(t, ignore, func(string, json.RawMessage) string { return "{half" })
+	if err := c.Execute(t.Context(), "stop", nil, nil); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if err := c.Violation(); err == nil || !strings.Contains(err.Error(), "malformed") {
+		t.Errorf("violation is %v", err)
 	}
 }
 
