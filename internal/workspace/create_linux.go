@@ -68,7 +68,11 @@ func (f *FS) opened(p, parent *node, name string, fd int, in *fuse.CreateIn, out
 	s := statFD(fd, &st)
 	var n *node
 	if s.Ok() {
-		if n = f.nodes.enter(key{p.key.dom, inodeOf(&st)}, &st, p.mix, parent, name); n == nil {
+		mix := p.mix
+		if k := inodeOf(&st); k.dev != p.key.dev { // overlayfs without xino
+			mix = f.devices.get(k.dev, fd, "").mix
+		}
+		if n = f.nodes.enter(key{p.key.dom, inodeOf(&st)}, &st, mix, parent, name); n == nil {
 			s = enfile
 		}
 	}

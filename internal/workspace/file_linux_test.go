@@ -171,6 +171,18 @@ func TestCopyFileRange(t *testing.T) {
 	}
 }
 
+func TestTruncatingOpens(t *testing.T) {
+	eachMode(t, func(t *testing.T, x *fixture) {
+		for _, access := range []int{unix.O_RDONLY, unix.O_WRONLY, unix.O_RDWR} {
+			write(t, x.rw+"/f", "text")
+			fd, err := unix.Open(x.rw+"/f", access|unix.O_TRUNC, 0)
+			must(t, err)
+			must(t, unix.Close(fd))
+			wantText(t, x.hostRW+"/f", "")
+		}
+	})
+}
+
 // Locks are the guest kernel's own: a lock that a program in the guest holds
 // excludes another program in the guest.
 func TestLocks(t *testing.T) {

@@ -74,9 +74,6 @@ func (f *FS) openFile(n *node, flags uint32, out *fuse.OpenOut) fuse.Status {
 		return fuse.EINVAL
 	}
 	write := access != unix.O_RDONLY
-	if flags&unix.O_TRUNC != 0 && !write {
-		return fuse.EACCES // undefined by POSIX, and useless
-	}
 	f.cache.pin(n)
 	fd, keep, s := f.openPinned(n, int(access), write, flags&unix.O_TRUNC != 0)
 	if !s.Ok() {
@@ -99,11 +96,11 @@ func (f *FS) openPinned(n *node, access int, write, truncate bool) (fd int, keep
 	if fd, s = f.reopen(d.fd, access|unix.O_NONBLOCK, 0); !s.Ok() {
 		return -1, false, s
 	}
-	if write {
+	if write || truncate {
 		s = f.dropSetID(n, fd)
 	}
 	if s.Ok() && truncate {
-		s = status(retry(func() error { return unix.Ftruncate(fd, 0) }))
+		s = f.truncate(n, d, nil, 0) // not with fd, which may be for reading
 	}
 	var st unix.Statx_t
 	if s.Ok() {
