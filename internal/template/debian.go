@@ -104,6 +104,9 @@ func buildLocked(ctx context.Context, s store, r recipe, p progress.Func) (*Temp
 	if t, err := s.existing(r); t != nil || err != nil {
 		return t, err
 	}
+	if err := s.awaitOrphans(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.sweep(ctx); err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ func (r recipe) run(ctx context.Context, s store, image string, p progress.Func)
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.start(cmd); err != nil {
 		return err
 	}
 	running, stop := context.WithCancel(ctx)
@@ -86,6 +86,33 @@ func (r recipe) run(ctx context.Context, s store, image string, p progress.Func)
 	return readErr
 }
 
+// start starts the build with the running lock, which its processes hold as
+// long as one of them lives: the next build waits for those of one whose sbx
+// was killed.
+func (s store) start(cmd *exec.Cmd) error {
+	f, err := os.OpenFile(filepath.Join(s.root, runningLock), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another build is still running: %w", err)
+	}
+	cmd.ExtraFiles = []*os.File{f}
+	return cmd.Start()
+}
+
+// awaitOrphans waits until no process of an earlier build lives.
+func (s store) awaitOrphans(ctx context.Context) error {
+	release, err := s.lock(ctx, runningLock)
+	if err == nil {
+		release()
+	}
+	return err
+}
+
+const runningLock = "running.lock"
+
 // endWith ends the process group once ctx does: by a signal that lets it
 // clean up, then by force. It returns when the group's leader has finished.
 func endWith(ctx context.Context, pid int, finished <-chan struct{}) {
@@ -103,6 +130,11 @@ func endWith(ctx context.Context, pid int, finished <-chan struct{}) {
 		_ = killGroup(pid, syscall.SIGKILL)
 	}
 }
+
+// leader runs a program and, when it is told to end, has the whole process
+// group end and clean up. mmdebstrap itself counts on that: alone it ignores
+// the signal that the kernel sends it when sbx is killed.
+const leader = `trap 'trap "" TERM; kill -TERM 0; wait' TERM; "$@" & wait $!`
 
 // command is mmdebstrap with the recipe, in a process group of its own.
 func (r recipe) command(ctx context.Context, scratch string) (*exec.Cmd, error) {
@@ -125,7 +157,7 @@ func (r recipe) command(ctx context.Context, scratch string) (*exec.Cmd, error) 
 	if r.customize != "" {
 		args = append(args, "--customize-hook="+r.customize)
 	}
-	cmd := exec.Command("mmdebstrap", append(args, r.suite, "-", line)...)
+	cmd := exec.Command("sh", append([]string{"-c", leader, "sh", "mmdebstrap"}, append(args, r.suite, "-", line)...)...)
 	cmd.Dir = "/"
 	cmd.Env = append(buildEnv(ctx), "TMPDIR="+scratch, "SBX_MIRROR="+r.publicURI(), "SBX_SUITE="+r.suite)
 	cmd.SysProcAttr = processGroup()
