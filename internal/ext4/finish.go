@@ -131,12 +131,11 @@ func (w *writer) size(inodes int) uint32 {
 
 // image is the geometry and the sums of a finished image.
 type image struct {
-	blocks, groups          uint32
-	freeBlocks              uint64
-	freeInodes, usedInodes  uint32
-	descriptors             []byte
-	journal                 *node
-	blockBitmap, inodeTable []byte // scratch
+	blocks, groups         uint32
+	freeBlocks             uint64
+	freeInodes, usedInodes uint32
+	descriptors            []byte
+	journal                *node
 }
 
 func (w *writer) writeMetadata(nodes []*node) error {
