@@ -26,10 +26,10 @@
 // tar2ext4 of Microsoft/hcsshim makes compact read-only images (32-bit group
 // descriptors, no journal, no checksums, hardly a free inode, hard links only
 // to what came before), which resize2fs and tune2fs have to turn into
-// something else afterwards; with a Debian tree of 51,000 files it took a
-// quarter longer than this package, e2fsck found errors in the result, and
-// tune2fs could not add a journal and checksums. The layout that a sandbox
-// wants is fixed and simple, and can be written in one pass:
+// something else afterwards. In the one try made, with a Debian tree of 51,000
+// files, e2fsck found errors in what it wrote, and tune2fs then failed to add
+// the journal and checksums in one step; speed did not decide. The layout that
+// a sandbox wants is fixed and simple, and can be written in one pass:
 //
 //   - 64bit, extents, flex_bg, dir_index, metadata_csum and a journal, as
 //     mke2fs makes by default. Because of metadata_csum, inode tables of
