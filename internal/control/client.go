@@ -37,17 +37,11 @@ type Client struct {
 // other end of its port, and nobody but the host's user reaches the socket at
 // this end. A host key could prove nothing, since root in the guest can read
 // it, and a client's key would give the guest nothing that the port has not
-// given already. SSH is here for its channels, not for its secrecy.
+// given already. SSH is here for its channels, not for its secrecy, so there is
+// no encryption either (plain.go); plain ssh clients get all of SSH.
 func NewClient(ctx context.Context, conn net.Conn, user string) (*Client, error) {
-	if plainTransport {
-		return newClient(ctx, conn, user, dialPlain)
-	}
-	return newClient(ctx, conn, user, dialEncrypted)
+	return newClient(ctx, conn, user, dialPlain)
 }
-
-// plainTransport chooses [dialPlain] for clients, which needs a guest that
-// serves with [NewServerConn].
-const plainTransport = false
 
 // dialer begins SSH on a connection.
 type dialer func(conn net.Conn, user string) (ssh.Conn, <-chan ssh.NewChannel, <-chan *ssh.Request, error)

@@ -72,8 +72,11 @@ func kernelArtifact(o Options) artifact {
 		a.ready = func(context.Context) error { return errors.New("a kernel of the user's own is to be taken over") }
 		a.prepare = func(ctx context.Context, report reportFunc) error {
 			report(a.what, 0, 0)
-			_, err := kernel.FromFile(ctx, o.Dirs.Cache, o.Kernel, o.KernelModules)
-			return err
+			k, err := kernel.FromFile(ctx, o.Dirs.Cache, o.Kernel, o.KernelModules)
+			if err != nil {
+				return err
+			}
+			return kernel.SetDefault(ctx, o.Dirs.Cache, k.ID)
 		}
 	}
 	return a

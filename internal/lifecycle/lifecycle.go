@@ -31,12 +31,20 @@ type Manager struct {
 // Create adds the stopped sandbox r, whose Template.Name, sizes and workspaces
 // are set; it fills in the rest. Kernel may be nil: the default one.
 func (m *Manager) Create(ctx context.Context, r *sandbox.Record, k *kernel.Kernel) (err error) {
+	release, err := template.Share(ctx, m.Dirs.Cache) // nobody removes it under us
+	if err != nil {
+		return err
+	}
+	defer release()
 	image, err := template.Open(m.Dirs.Cache, r.Template.Name)
 	if errors.Is(err, template.ErrNotFound) {
 		return fmt.Errorf("template %q is not on this machine; run: sbx setup", r.Template.Name)
 	}
 	if err != nil {
 		return err
+	}
+	if r.Disk < image.Size {
+		return fmt.Errorf("--disk: template %q needs %d MiB at least", r.Template.Name, image.Size>>20)
 	}
 	if k == nil {
 		if k, err = kernel.Open(m.Dirs.Cache); errors.Is(err, kernel.ErrNone) {

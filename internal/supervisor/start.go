@@ -42,6 +42,7 @@ func (s *supervisor) start(ctx context.Context, warn func(string)) error {
 		return err
 	}
 	s.guest = newGuestLink(s.machine, s.log)
+	s.log.Info("machine started", "after", time.Since(s.started))
 	if err := s.configureGuest(ctx); err != nil {
 		return s.explainBoot(err)
 	}
@@ -108,10 +109,8 @@ func (s *supervisor) serveWorkspaces(ctx context.Context) error {
 	}
 	var folders []workspace.Folder
 	for i, w := range s.record.Workspaces {
-		if st, err := os.Stat(w.Path); err != nil {
-			return fmt.Errorf("workspace %s: %w; bring the folder back, or remove the sandbox", w.Path, err)
-		} else if !st.IsDir() {
-			return fmt.Errorf("workspace %s is no longer a folder", w.Path)
+		if err := stillReal(w.Path); err != nil {
+			return err
 		}
 		folders = append(folders, workspace.Folder{Name: strconv.Itoa(i), Path: w.Path, ReadOnly: w.ReadOnly})
 	}
@@ -127,11 +126,29 @@ func (s *supervisor) serveWorkspaces(ctx context.Context) error {
 	return nil
 }
 
+// stillReal refuses a workspace whose path means something else than when the
+// user shared it: a guest that can write to a folder above it may have put a
+// symbolic link in its place.
+func stillReal(path string) error {
+	resolved, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("workspace %s: %w; bring the folder back, or remove the sandbox", path, err)
+	}
+	if resolved != path {
+		return fmt.Errorf("workspace %s now leads to %s, which you did not share; put the folder back, or remove the sandbox", path, resolved)
+	}
+	if st, err := os.Stat(path); err != nil || !st.IsDir() {
+		return fmt.Errorf("workspace %s is no longer a folder; put it back, or remove the sandbox", path)
+	}
+	return nil
+}
+
 func (s *supervisor) configureGuest(ctx context.Context) error {
 	client, err := s.guest.Client(ctx)
 	if err != nil {
 		return err
 	}
+	s.log.Info("guest answers", "after", time.Since(s.started))
 	return client.Configure(ctx, s.guestConfig())
 }
 

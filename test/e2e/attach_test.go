@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -34,10 +35,22 @@ func (w *world) open(t *testing.T, args ...string) *screen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pollable(t, tty)
 	s := &screen{t: t, tty: tty, cmd: cmd, done: make(chan struct{}), emu: vt.NewEmulator(80, 24)}
 	go s.read()
 	t.Cleanup(func() { tty.Close(); cmd.Process.Kill() })
 	return s
+}
+
+// pollable undoes what os.File.Fd did for an ioctl, so that closing the file
+// ends a read that waits.
+func pollable(t *testing.T, f *os.File) {
+	t.Helper()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw.Control(func(fd uintptr) { syscall.SetNonblock(int(fd), true) })
 }
 
 func (s *screen) read() {
@@ -108,6 +121,7 @@ func TestAgentSessionOutlivesTheTerminal(t *testing.T) {
 
 	// The program follows the terminal's size.
 	pty.Setsize(first.tty, &pty.Winsize{Cols: 100, Rows: 30})
+	pollable(t, first.tty)
 	first.mu.Lock()
 	first.emu.Resize(100, 30)
 	first.mu.Unlock()

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"sbx/internal/control"
+
 	"sbx/internal/guest/reap"
 )
 
@@ -76,7 +78,7 @@ func (s *Server) recovered(what string) {
 }
 
 func (s *Server) connection(ctx context.Context, raw net.Conn) {
-	conn, channels, requests, err := ssh.NewServerConn(raw, s.SSH())
+	conn, channels, requests, err := control.NewServerConn(raw, s.SSH())
 	if err != nil {
 		if !errors.Is(err, io.EOF) {
 			s.Log.Debug("ssh handshake", "error", err)
@@ -148,7 +150,7 @@ func (s *Server) order(ctx context.Context, r *ssh.Request) {
 	}
 }
 
-func (s *Server) channel(ctx context.Context, conn *ssh.ServerConn, c ssh.NewChannel) {
+func (s *Server) channel(ctx context.Context, conn ssh.Conn, c ssh.NewChannel) {
 	switch c.ChannelType() {
 	case "session":
 		ch, requests, err := c.Accept()

@@ -36,6 +36,9 @@ func accessFor(inst Installation, c vmm.Config) (access, error) {
 			// What the C library and QEMU ask about processors and page sizes.
 			"/sys/devices/system/cpu", "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage",
 		},
+		// QEMU tries on /dev/null whether the host has the locks (F_OFD_SETLK)
+		// that keep two machines off one disk.
+		write:   []string{"/dev/null"},
 		sockets: []string{c.Dir},
 	}
 	if inst.DataDir != "" {
