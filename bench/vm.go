@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"sbx/internal/control"
@@ -98,8 +99,8 @@ func (p prepared) bootGuest(ctx context.Context, dir, share string) (_ *guest, e
 	if err != nil {
 		return nil, err
 	}
-	var console bytes.Buffer
-	c.Console = &console
+	console := &logTail{}
+	c.Console, c.Log = console, console
 	m, err := qemu.New(p.qemu).Start(ctx, c)
 	if err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func (p prepared) bootGuest(ctx context.Context, dir, share string) (_ *guest, e
 	g := &guest{machine: m}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.close())
+			err = fmt.Errorf("%w; the machine said: %s", errors.Join(err, g.close()), console.last(300))
 		}
 	}()
 	port, err := m.Control(ctx)
@@ -177,4 +178,26 @@ func (b *bench) machineDir() (string, error) {
 		return "", err
 	}
 	return dir, os.Chmod(dir, 0o700)
+}
+
+// logTail keeps what a machine said last.
+type logTail struct {
+	mu  sync.Mutex
+	buf []byte
+}
+
+func (l *logTail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf = append(l.buf, p...)
+	if over := len(l.buf) - 4096; over > 0 {
+		l.buf = l.buf[over:]
+	}
+	return len(p), nil
+}
+
+func (l *logTail) last(n int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(strings.Fields(string(l.buf[max(0, len(l.buf)-n):])), " ")
 }
