@@ -116,14 +116,16 @@ func writeJSON(w http.ResponseWriter, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// serveSSH relays each connection on ssh.sock to the guest's SSH server. It
-// ends with the process: the listener's directory is removed, and the streams
-// die with the machine.
+// serveSSH relays each connection on ssh.sock to the guest's SSH server, until
+// a stop begins; the streams die with the machine.
 func (s *supervisor) serveSSH() error {
 	listener, err := listen(filepath.Join(s.runtime, sshSocket))
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.ssh = listener
+	s.mu.Unlock()
 	go func() {
 		for {
 			conn, err := listener.Accept()

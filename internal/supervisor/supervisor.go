@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -50,6 +51,7 @@ type supervisor struct {
 	mu       sync.Mutex
 	state    State
 	startErr error         // why it never ran
+	ssh      net.Listener  // nil before the guest takes sessions
 	ready    chan struct{} // closed when it runs, or never will
 }
 
@@ -192,6 +194,9 @@ func (s *supervisor) setState(to State, startErr error) {
 		defer close(s.ready)
 	}
 	s.state = to
+	if to == Stopping && s.ssh != nil {
+		s.ssh.Close() // who comes now waits for the end, and starts it anew
+	}
 }
 
 func (s *supervisor) currentState() State {

@@ -68,7 +68,7 @@ func (k *killer) span(operation string) time.Duration {
 	if d := k.took[operation]; d > 0 {
 		return d
 	}
-	return 4 * time.Second
+	return map[string]time.Duration{"create": 4 * time.Second, "start": 4 * time.Second, "stop": time.Second, "rm": 300 * time.Millisecond}[operation]
 }
 
 func (k *killer) prepare(operation string) {
