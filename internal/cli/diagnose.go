@@ -53,7 +53,7 @@ func (a *app) printChecks(checks []host.Check) {
 func (a *app) checkSandboxes(context.Context) []host.Check {
 	names, err := a.store.Names()
 	if err != nil {
-		return []host.Check{{Name: "sandboxes", Status: host.Fail, Detail: err.Error()}}
+		return []host.Check{{Name: "sandboxes", Status: host.Fail, Detail: err.Error(), Mend: "check the owner and mode of that directory"}}
 	}
 	var checks []host.Check
 	running := 0

@@ -143,6 +143,11 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 // annotationBare marks commands that work without the user's directories.
 const annotationBare = "bare"
 
+// annotationMends marks the commands that can mend a bad settings file.
+const annotationMends = "mends-settings"
+
+func mends() map[string]string { return map[string]string{annotationMends: "yes"} }
+
 func bare() map[string]string { return map[string]string{annotationBare: "yes"} }
 
 // prepare finds the user's directories and reads the settings.
@@ -158,7 +163,7 @@ func (a *app) prepare(cmd *cobra.Command) (err error) {
 	if a.dirs, err = dirs.Find(); err != nil {
 		return err
 	}
-	if a.settings, err = settings.Load(a.settingsPath()); err != nil {
+	if a.settings, err = settings.Load(a.settingsPath()); err != nil && cmd.Annotations[annotationMends] == "" {
 		return err
 	}
 	if a.store, err = sandbox.Open(a.dirs); err != nil {

@@ -63,6 +63,7 @@ func (a *app) settingsGetCommand() *cobra.Command {
 func (a *app) settingsSetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "set KEY VALUE",
+		Annotations:       mends(),
 		Short:             "Change a setting",
 		Args:              exactly(2),
 		ValidArgsFunction: completeKey,
@@ -75,6 +76,7 @@ func (a *app) settingsSetCommand() *cobra.Command {
 func (a *app) settingsUnsetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "unset KEY",
+		Annotations:       mends(),
 		Short:             "Go back to a setting's default",
 		Args:              exactly(1),
 		ValidArgsFunction: completeKey,

@@ -33,6 +33,7 @@ func mountShares(ctx context.Context, c control.Configure) error {
 	if err := mountShare(ctx, c.ShareTag, shareDir); err != nil {
 		return err
 	}
+	readAhead(shareDir)
 	for _, m := range c.Mounts {
 		if err := bind(filepath.Join(shareDir, m.Source), m.Target, m.ReadOnly); err != nil {
 			return fmt.Errorf("mount the workspace on %s: %w", m.Target, err)
@@ -59,6 +60,18 @@ func mountShare(ctx context.Context, tag, dir string) error {
 		return fmt.Errorf("mount the share %q: %w", tag, last)
 	}
 	return nil
+}
+
+// readAhead lets the kernel ask for up to 1 MiB at once when a file is read in
+// order: each request saved is a round trip to the host. FUSE itself negotiates
+// 128 KiB at most. Without it only speed is lost.
+func readAhead(dir string) {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return
+	}
+	bdi := fmt.Sprintf("/sys/class/bdi/%d:%d/read_ahead_kb", unix.Major(st.Dev), unix.Minor(st.Dev))
+	os.WriteFile(bdi, []byte("1024"), 0)
 }
 
 // sharePresent saves the kernel's log from failed tries. Kernels before 6.9
@@ -102,7 +115,8 @@ func bind(source, target string, readOnly bool) error {
 }
 
 // makeDir opens the directory path below root, making what is missing with
-// mode 0755. It follows no symlinks: the root disk may hold any.
+// mode 0755, and lets everybody pass through those above it: a workspace below
+// /root, say, is the agent's. It follows no symlinks: the root disk may hold any.
 func makeDir(root, path string) (*os.File, error) {
 	fd, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -111,7 +125,11 @@ func makeDir(root, path string) (*os.File, error) {
 	done := ""
 	for name := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
 		done += "/" + name
-		next, err := enter(fd, name)
+		err := letPass(fd)
+		next := -1
+		if err == nil {
+			next, err = enter(fd, name)
+		}
 		unix.Close(fd)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", done, err)
@@ -119,6 +137,19 @@ func makeDir(root, path string) (*os.File, error) {
 		fd = next
 	}
 	return os.NewFile(uintptr(fd), path), nil
+}
+
+// letPass gives everybody the right to search the directory.
+func letPass(dir int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	if st.Mode&0o001 != 0 {
+		return nil
+	}
+	// An O_PATH descriptor can't be changed itself.
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", dir), st.Mode&0o7777|0o111)
 }
 
 func enter(dir int, name string) (int, error) {

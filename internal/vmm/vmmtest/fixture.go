@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"sbx/internal/vmm"
@@ -103,6 +104,7 @@ func findModule(dir, name string) (file string, data []byte, err error) {
 	if dir == "" {
 		return "", nil, nil
 	}
+	name = strings.NewReplacer("_", "[-_]", "-", "[-_]").Replace(name) // the file's name may have either
 	for _, suffix := range []string{".ko", ".ko.xz"} {
 		for _, pattern := range []string{name, "*/" + name, "*/*/" + name, "*/*/*/" + name, "*/*/*/*/" + name, "*/*/*/*/*/" + name} {
 			found, err := filepath.Glob(filepath.Join(dir, pattern+suffix))
@@ -111,7 +113,7 @@ func findModule(dir, name string) (file string, data []byte, err error) {
 			}
 			if len(found) > 0 {
 				data, err := os.ReadFile(found[0])
-				return name + suffix, data, err
+				return filepath.Base(found[0]), data, err
 			}
 		}
 	}
