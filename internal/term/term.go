@@ -25,12 +25,15 @@ import (
 	"strings"
 )
 
-// Reset takes back what a program may have left behind: colours, character
-// sets, the alternate screen, a hidden cursor, scroll margins, mouse reports,
-// pasting and keyboard modes, an open hyperlink.
-const Reset = "\x1b[0m\x1b(B\x0f\x1b[?1l\x1b>\x1b[r\x1b[?6l\x1b[?7h" +
+// Reset takes back what a program may have left behind: the alternate screen,
+// scroll margins, colours, character sets, a hidden cursor, mouse reports,
+// pasting and keyboard modes, an open hyperlink. The cursor stays where it is:
+// leaving the alternate screen restores it (to where it was saved, so it is
+// saved first), and resetting margins or origin mode moves it home.
+const Reset = "\x1b7\x1b[?1049l\x1b7\x1b[r\x1b[?6l\x1b8" +
+	"\x1b[0m\x1b(B\x0f\x1b[?1l\x1b>\x1b[?7h" +
 	"\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\x1b[?1016l" +
-	"\x1b[?2004l\x1b[?2026l\x1b[<99u\x1b[>4m\x1b]8;;\x1b\\\x1b[?1049l\x1b[?25h\x1b[4l"
+	"\x1b[?2004l\x1b[?2026l\x1b[<99u\x1b[>4m\x1b]8;;\x1b\\\x1b[?25h\x1b[4l"
 
 // Filter returns a writer to a terminal, w, that lets drawing pass. A sequence
 // may be spread over any number of writes. It needs memory for one sequence.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/charmbracelet/x/vt"
 )
 
 func filtered(t testing.TB, wrap func(io.Writer) io.Writer, pieces ...string) string {
@@ -152,5 +154,15 @@ func BenchmarkFilter(b *testing.B) {
 	b.SetBytes(int64(len(page)))
 	for b.Loop() {
 		w.Write(page)
+	}
+}
+
+func TestResetLeavesTheCursor(t *testing.T) {
+	for _, program := range []string{"line 1\r\nline 2", "line 1\r\nline 2\x1b7\x1b[H\x1b8", "line 1\r\nline 2\x1b[?1049h\x1b[5;5Hvim", "\x1b[2;20r\x1b[2;7H"} {
+		e := vt.NewEmulator(80, 24)
+		e.Write([]byte(program + Reset + "|"))
+		if at := e.CursorPosition(); at.Y != 1 || at.X != 7 {
+			t.Errorf("after %q the cursor is at column %d, row %d", program, at.X, at.Y)
+		}
 	}
 }
