@@ -64,6 +64,9 @@ func newClient(ctx context.Context, conn net.Conn, user string, dial dialer) (*C
 	return c, nil
 }
 
+// Done is closed when the connection is: the client is of no use any more.
+func (c *Client) Done() <-chan struct{} { return c.dead }
+
 // Close ends everything that goes on over the client.
 func (c *Client) Close() error {
 	err := c.conn.Close()

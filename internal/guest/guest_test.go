@@ -3,7 +3,6 @@
 package guest
 
 import (
-	"encoding/binary"
 	"os"
 	"path/filepath"
 	"strings"
@@ -120,25 +119,6 @@ func TestPersistentEnv(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(root, f)); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestParseSuperblock(t *testing.T) {
-	sb := make([]byte, 1024)
-	if _, _, err := parseSuperblock(sb); err == nil {
-		t.Error("zeros are no superblock")
-	}
-	le := binary.LittleEndian
-	le.PutUint16(sb[0x38:], 0xef53)
-	le.PutUint32(sb[0x18:], 2)
-	le.PutUint32(sb[0x4:], 7)
-	le.PutUint32(sb[0x150:], 1) // means nothing without the feature
-	if blocks, size, err := parseSuperblock(sb); blocks != 7 || size != 4096 || err != nil {
-		t.Errorf("%d blocks of %d, %v", blocks, size, err)
-	}
-	le.PutUint32(sb[0x60:], 0x80)
-	if blocks, _, _ := parseSuperblock(sb); blocks != 1<<32+7 {
-		t.Errorf("%d blocks", blocks)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sbx/internal/control"
+	"sbx/internal/ext4"
 	"sbx/internal/guest/account"
 )
 
@@ -39,7 +40,7 @@ func (i *initd) enterRoot(ctx context.Context, c control.Configure) error {
 	// In the background: it takes a while for a large disk, and too small a
 	// file system is better than no sandbox.
 	go func() {
-		if err := growDisk(c.RootDevice, "/"); err != nil {
+		if err := ext4.Grow(context.Background(), "/", c.RootDevice); err != nil {
 			i.log.Warn(err.Error())
 		}
 	}()

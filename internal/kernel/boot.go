@@ -23,7 +23,6 @@ var bootModules = []bootModule{
 	{"virtiofs", true},
 	{"virtio_balloon", false},
 	{"virtio_rng", false},
-	{"vmgenid", false},
 }
 
 // resolver finds what has to be loaded for a module.

@@ -33,7 +33,7 @@ func (l *guestLink) Open(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.open(ctx)
+	return l.stream(ctx)
 }
 
 // Client returns the supervisor's own SSH client.
@@ -42,10 +42,10 @@ func (l *guestLink) Client(ctx context.Context) (*control.Client, error) {
 	defer cancel()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.client != nil && l.mux != nil && alive(l.mux) {
+	if l.client != nil && open(l.client) && open(l.mux) {
 		return l.client, nil
 	}
-	conn, err := l.open(ctx)
+	conn, err := l.stream(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -80,9 +80,9 @@ func (l *guestLink) whileAlive(ctx context.Context) (context.Context, context.Ca
 	return ctx, func() { close(stop); cancel(nil) }
 }
 
-// open needs mu.
-func (l *guestLink) open(ctx context.Context) (net.Conn, error) {
-	if l.mux != nil && alive(l.mux) {
+// stream needs mu.
+func (l *guestLink) stream(ctx context.Context) (net.Conn, error) {
+	if l.mux != nil && open(l.mux) {
 		return l.mux.Open(ctx)
 	}
 	if l.mux != nil {
@@ -103,9 +103,11 @@ func (l *guestLink) open(ctx context.Context) (net.Conn, error) {
 	return mux.Open(ctx)
 }
 
-func alive(m *control.Mux) bool {
+// open says whether a connection is still there. A request that is given up
+// ends its client (see control.Client), while the multiplexed session lives on.
+func open(conn interface{ Done() <-chan struct{} }) bool {
 	select {
-	case <-m.Done():
+	case <-conn.Done():
 		return false
 	default:
 		return true

@@ -43,7 +43,7 @@ func (s *supervisor) start(ctx context.Context, warn func(string)) error {
 	}
 	s.guest = newGuestLink(s.machine, s.log)
 	s.log.Info("machine started", "after", time.Since(s.started))
-	if err := s.configureGuest(ctx); err != nil {
+	if err := s.configureGuest(ctx, k); err != nil {
 		return s.explainBoot(err)
 	}
 	return s.serveSSH()
@@ -72,10 +72,13 @@ func (s *supervisor) startMachine(ctx context.Context, k *kernel.Kernel, image *
 		Initrd:  initrd,
 		CPUs:    s.record.CPUs,
 		Memory:  s.record.Memory,
-		Disks:   []vmm.Disk{{Path: s.cfg.Store.Disk(s.record.Name), Format: "qcow2"}, {Path: k.ModulesImage(), Format: "raw", ReadOnly: true}},
+		Disks:   []vmm.Disk{{Path: s.cfg.Store.Disk(s.record.Name), Format: "qcow2", Backing: image.Image}},
 		Console: console,
 		Log:     console,
 		Accel:   s.accel,
+	}
+	if modules := k.ModulesImage(); modules != "" {
+		c.Disks = append(c.Disks, vmm.Disk{Path: modules, Format: "raw", ReadOnly: true})
 	}
 	if s.workspace != nil {
 		c.Shares = []vmm.Share{{Tag: shareTag, Socket: filepath.Join(s.runtime, fsSocket)}}
@@ -143,28 +146,31 @@ func stillReal(path string) error {
 	return nil
 }
 
-func (s *supervisor) configureGuest(ctx context.Context) error {
+func (s *supervisor) configureGuest(ctx context.Context, k *kernel.Kernel) error {
 	client, err := s.guest.Client(ctx)
 	if err != nil {
 		return err
 	}
 	s.log.Info("guest answers", "after", time.Since(s.started))
-	return client.Configure(ctx, s.guestConfig())
+	c := s.guestConfig()
+	if k.ModulesImage() != "" {
+		c.ModulesDevice = "/dev/vdb"
+	}
+	return client.Configure(ctx, c)
 }
 
 func (s *supervisor) guestConfig() control.Configure {
 	entropy := make([]byte, 64)
 	rand.Read(entropy)
 	c := control.Configure{
-		Hostname:      s.record.Name,
-		MachineID:     s.record.ID,
-		Entropy:       entropy,
-		RootDevice:    "/dev/vda",
-		ModulesDevice: "/dev/vdb",
-		Env:           s.record.Env,
-		User:          "agent",
-		Workdir:       s.record.Workdir(),
-		PidsMax:       s.record.Pids,
+		Hostname:   s.record.Name,
+		MachineID:  s.record.ID,
+		Entropy:    entropy,
+		RootDevice: "/dev/vda",
+		Env:        s.record.Env,
+		User:       "agent",
+		Workdir:    s.record.Workdir(),
+		PidsMax:    s.record.Pids,
 	}
 	for i, w := range s.record.Workspaces {
 		c.ShareTag = shareTag

@@ -48,6 +48,8 @@ type supervisor struct {
 	usage     usageMeter
 	activity  activity
 
+	cancelStart context.CancelFunc
+
 	mu       sync.Mutex
 	state    State
 	startErr error         // why it never ran
@@ -110,12 +112,15 @@ func supervise(ctx context.Context, cfg Config, events *os.File) error {
 		return err
 	}
 	defer os.RemoveAll(s.runtime)
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.cancelStart = cancel
 	api, err := s.serveAPI()
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	return s.live(ctx, events)
+	return s.live(ctx, starting, events)
 }
 
 // prepareRuntime empties the runtime directory, where a killed predecessor may
@@ -130,24 +135,27 @@ func (s *supervisor) prepareRuntime() error {
 	return dirs.Private(s.runtime)
 }
 
-// live starts the machine, serves it and ends it.
-func (s *supervisor) live(ctx context.Context, events *os.File) error {
-	err := s.start(ctx, func(warning string) {
+// live starts the machine, serves it and ends it. The context starting ends
+// when somebody stops the sandbox before it runs.
+func (s *supervisor) live(ctx, starting context.Context, events *os.File) error {
+	err := s.start(starting, func(warning string) {
 		s.log.Warn(warning)
 		tell(events, Event{Warn: warning})
 	})
+	if err == nil && s.setState(Running, nil) == Stopping || starting.Err() != nil {
+		err = errors.New("it was stopped while it started")
+	}
 	if err != nil {
 		s.log.Error("start failed", "error", err)
 		s.setState(Stopping, err)
 		s.release()
 		return err
 	}
-	s.setState(Running, nil)
 	s.log.Info("running", "accel", s.accel, "monitor", s.machine.PID(), "after", time.Since(s.started))
 	tell(events, Event{Ready: true})
 	events.Close()
 
-	background, cancel := context.WithCancel(context.Background())
+	background, endTasks := context.WithCancel(context.Background())
 	var tasks sync.WaitGroup
 	for _, task := range []func(context.Context){s.keepClock, s.watchIdle, s.watchDisk, s.sampleUsage} {
 		tasks.Go(func() { task(background) })
@@ -159,7 +167,7 @@ func (s *supervisor) live(ctx context.Context, events *os.File) error {
 	case <-s.machine.Done():
 	}
 	s.setState(Stopping, nil)
-	cancel()
+	endTasks()
 	err = s.machine.Err()
 	s.log.Info("ended", "error", err)
 	s.release()
@@ -185,10 +193,14 @@ func (s *supervisor) release() {
 	}
 }
 
-// setState moves on; the first state other than Starting settles readiness.
-func (s *supervisor) setState(to State, startErr error) {
+// setState moves on, and returns the state before. The first state other than
+// Starting settles readiness; Stopping is the last.
+func (s *supervisor) setState(to State, startErr error) (from State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if from = s.state; from == Stopping {
+		return from
+	}
 	if s.state == Starting && to != Starting {
 		s.startErr = startErr
 		defer close(s.ready)
@@ -197,6 +209,7 @@ func (s *supervisor) setState(to State, startErr error) {
 	if to == Stopping && s.ssh != nil {
 		s.ssh.Close() // who comes now waits for the end, and starts it anew
 	}
+	return from
 }
 
 func (s *supervisor) currentState() State {

@@ -16,10 +16,14 @@ const stopGrace = 5 * time.Second
 // not decide when it ends. It is far beyond what a slow one needs.
 const stopPatience = 90 * time.Second
 
-// stop ends the machine and returns when it is off.
+// stop ends the machine and returns when it is off. While the sandbox starts it
+// only gives the start up, which then ends what it has begun.
 func (s *supervisor) stop(force bool) {
-	s.setState(Stopping, nil)
-	if s.machine == nil {
+	from := s.setState(Stopping, nil)
+	if from == Starting {
+		s.cancelStart()
+	}
+	if from == Starting || s.machine == nil {
 		return
 	}
 	if !force {
@@ -122,7 +126,8 @@ func (s *supervisor) agentSpoke(ctx context.Context, within time.Duration) bool 
 		return false
 	}
 	for _, session := range stats.Sessions {
-		if time.Since(session.LastOutput) < within {
+		// A time in the future is a guest's that wants to run for ever.
+		if ago := time.Since(session.LastOutput); ago >= 0 && ago < within {
 			return true
 		}
 	}

@@ -69,8 +69,12 @@ type Config struct {
 
 // Disk is a block device.
 type Disk struct {
-	Path     string
-	Format   string // "raw" or "qcow2"
+	Path   string
+	Format string // "raw" or "qcow2"
+	// Backing is the raw image below a qcow2 disk, which is only read. What
+	// the disk's own header says of one does not count: a monitor that a guest
+	// took over could have written any file's name there.
+	Backing  string
 	ReadOnly bool
 }
 

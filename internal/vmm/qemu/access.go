@@ -1,10 +1,6 @@
 package qemu
 
 import (
-	"encoding/binary"
-	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 
 	"sbx/internal/vmm"
@@ -20,7 +16,7 @@ type access struct {
 
 // accessFor is what inst needs to run c, and no more: in particular nothing in
 // the user's home directory, and no other sandbox's disk.
-func accessFor(inst Installation, c vmm.Config) (access, error) {
+func accessFor(inst Installation, c vmm.Config) access {
 	prefix := filepath.Dir(filepath.Dir(inst.Binary))
 	if resolved, err := filepath.EvalSymlinks(inst.Binary); err == nil {
 		prefix = filepath.Dir(filepath.Dir(resolved))
@@ -53,71 +49,9 @@ func accessFor(inst Installation, c vmm.Config) (access, error) {
 		} else {
 			a.write = append(a.write, d.Path)
 		}
-		below, err := backingFiles(d)
-		if err != nil {
-			return access{}, err
+		if d.Backing != "" {
+			a.read = append(a.read, d.Backing)
 		}
-		a.read = append(a.read, below...)
 	}
-	return a, nil
-}
-
-// maxChain is how many images may lie below a disk.
-const maxChain = 16
-
-// backingFiles lists the images below a qcow2 disk. The guest writes into the
-// image but not into its header, which is the host's.
-func backingFiles(d vmm.Disk) ([]string, error) {
-	var below []string
-	path := d.Path
-	for d.Format == "qcow2" {
-		backing, err := backingFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("disk %s: %w", path, err)
-		}
-		if backing == "" {
-			break
-		}
-		if len(below) == maxChain {
-			return nil, fmt.Errorf("disk %s: more than %d images below it", d.Path, maxChain)
-		}
-		if !filepath.IsAbs(backing) {
-			backing = filepath.Join(filepath.Dir(path), backing)
-		}
-		below = append(below, backing)
-		path = backing
-	}
-	return below, nil
-}
-
-// qcow2Magic begins an image (QEMU's docs/interop/qcow2.rst); at 8 follow the
-// offset (8 bytes) and the length (4) of the backing file's name.
-const qcow2Magic = "QFI\xfb"
-
-// backingFile is the name in the header of a qcow2 image; empty for an image
-// without, and for what is not qcow2.
-func backingFile(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	var header [20]byte
-	if _, err := io.ReadFull(f, header[:]); err != nil || string(header[:4]) != qcow2Magic {
-		return "", nil
-	}
-	offset := binary.BigEndian.Uint64(header[8:])
-	length := binary.BigEndian.Uint32(header[16:])
-	if offset == 0 || length == 0 {
-		return "", nil
-	}
-	const longest = 1023 // by the specification
-	if length > longest || offset > 1<<20 {
-		return "", fmt.Errorf("its header is damaged")
-	}
-	name := make([]byte, length)
-	if _, err := f.ReadAt(name, int64(offset)); err != nil {
-		return "", fmt.Errorf("its header is damaged: %w", err)
-	}
-	return string(name), nil
+	return a
 }

@@ -245,20 +245,30 @@ func blockdev(node string, d vmm.Disk) string {
 		"driver":    d.Format,
 		"read-only": d.ReadOnly,
 		"discard":   "unmap",
-		"file": map[string]any{
-			"driver":    "file",
-			"filename":  d.Path,
-			"read-only": d.ReadOnly,
-			"discard":   "unmap",
-			"aio":       "threads",
-			"locking":   "on",
-		},
+		"file":      fileNode(d.Path, d.ReadOnly),
+	}
+	if d.Format == "qcow2" {
+		options["backing"] = nil // none, whatever the header says
+	}
+	if d.Backing != "" {
+		options["backing"] = map[string]any{"driver": "raw", "read-only": true, "file": fileNode(d.Backing, true)}
 	}
 	b, err := json.Marshal(options)
 	if err != nil {
 		panic(err) // strings and booleans only
 	}
 	return string(b)
+}
+
+func fileNode(path string, readOnly bool) map[string]any {
+	return map[string]any{
+		"driver":    "file",
+		"filename":  path,
+		"read-only": readOnly,
+		"discard":   "unmap",
+		"aio":       "threads",
+		"locking":   "on",
+	}
 }
 
 // portArgs makes a root port for every share and the spare ones, all of which

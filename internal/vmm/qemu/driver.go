@@ -38,10 +38,7 @@ func (d *Driver) start(ctx context.Context, c vmm.Config) (*machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	files, err := accessFor(d.inst, c)
-	if err != nil {
-		return nil, err
-	}
+	files := accessFor(d.inst, c)
 	var l lines
 	defer l.closeTheirs()
 	if err := l.open(); err != nil {

@@ -104,7 +104,7 @@ func findModule(dir, name string) (file string, data []byte, err error) {
 	if dir == "" {
 		return "", nil, nil
 	}
-	name = strings.NewReplacer("_", "[-_]", "-", "[-_]").Replace(name) // the file's name may have either
+	name = strings.NewReplacer("_", "?", "-", "?").Replace(name) // a file's name may have either
 	for _, suffix := range []string{".ko", ".ko.xz"} {
 		for _, pattern := range []string{name, "*/" + name, "*/*/" + name, "*/*/*/" + name, "*/*/*/*/" + name, "*/*/*/*/*/" + name} {
 			found, err := filepath.Glob(filepath.Join(dir, pattern+suffix))
