@@ -41,6 +41,9 @@ func (s *supervisor) start(ctx context.Context, warn func(string)) error {
 	if err := s.startMachine(ctx, k, image, warn); err != nil {
 		return err
 	}
+	if err := s.confine(); err != nil {
+		return err
+	}
 	s.guest = newGuestLink(s.machine, s.log)
 	s.log.Info("machine started", "after", time.Since(s.started))
 	if err := s.configureGuest(ctx, k); err != nil {

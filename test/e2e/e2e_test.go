@@ -30,6 +30,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "e2e: build first: make build:", err)
 		os.Exit(1)
 	}
+	if os.Getenv("SBX_TEST_CACHE") == "" {
+		fmt.Fprintln(os.Stderr, `e2e: no prepared kernel and template; run: make setup && eval "$(scripts/testenv.sh)"`)
+		os.Exit(1)
+	}
 	sbxBinary = path
 	os.Exit(m.Run())
 }
