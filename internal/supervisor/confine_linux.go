@@ -16,7 +16,7 @@ func (s *supervisor) confine() error {
 	rules := []landlock.Rule{
 		landlock.RWDirs(s.cfg.Store.Dir(s.record.Name), s.runtime),
 		// To remove the runtime directory at the end.
-		landlock.PathAccess(llsys.AccessFSRemoveDir, s.cfg.Dirs.Runtime),
+		landlock.PathAccess(llsys.AccessFSRemoveDir|llsys.AccessFSReadDir, s.cfg.Dirs.Runtime),
 		// The workspace server goes through /proc/self/fd, the usage meter
 		// reads QEMU's statistics. What is another process's own there (its
 		// environment, its descriptors) Landlock denies.
