@@ -258,7 +258,7 @@ func testRefusalsAreShownSafely(t *testing.T, dial dialer) {
 		requests: func(r *ssh.Request) { Reply(r, nil, errors.New("no\x1b[2J disk\n")) },
 	}.client(t, dial)
 	_, err := c.Attach(testContext(t), Attach{Name: "main"}, IO{Terminal: &Terminal{}})
-	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), ": no such session") {
+	if !errors.Is(err, ErrRefused) || !errors.Is(err, ErrNotBegun) || !strings.HasSuffix(err.Error(), ": no such session") {
 		t.Errorf("attach: %q", err)
 	}
 	err = c.Configure(testContext(t), Configure{})
@@ -396,9 +396,34 @@ func TestExecReportsALostMachine(t *testing.T) {
 			m.Close()
 		}()
 		_, err = c.Exec(testContext(t), Spawn{Argv: []string{"wait"}}, IO{Stdout: started})
-		if !errors.Is(err, ErrLost) {
+		if !errors.Is(err, ErrLost) || errors.Is(err, ErrNotBegun) {
 			t.Errorf("error is %v", err)
 		}
 		c.Close()
+	}
+}
+
+// A guest that never answers can be given up before the program has begun.
+func TestSilentGuestCanBeInterrupted(t *testing.T) { eachTransport(t, testSilentGuestCanBeInterrupted) }
+
+func testSilentGuestCanBeInterrupted(t *testing.T, dial dialer) {
+	ctx, cancel := context.WithCancelCause(testContext(t))
+	interrupted := errors.New("interrupted")
+	c := guest{session: func(ch ssh.Channel, requests <-chan *ssh.Request) {
+		<-requests // the spawn, never answered
+		cancel(interrupted)
+	}}.client(t, dial)
+	_, err := c.Exec(ctx, Spawn{Argv: []string{"cat"}}, IO{Begun: func() { t.Error("begun") }})
+	if !errors.Is(err, interrupted) {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestNothingBeginsOnALostConnection(t *testing.T) {
+	c := guest{session: programs}.client(t, dialPlain)
+	c.Close()
+	_, err := c.Exec(testContext(t), Spawn{Argv: []string{"cat"}}, IO{})
+	if !errors.Is(err, ErrLost) || !errors.Is(err, ErrNotBegun) {
+		t.Errorf("error is %v", err)
 	}
 }

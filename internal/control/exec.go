@@ -20,6 +20,16 @@ var ErrDetached = errors.New("detached")
 // did: the machine stopped, or the guest lies.
 var ErrLost = errors.New("the connection to the sandbox was lost")
 
+// ErrNotBegun is wrapped by the error of [Client.Exec] and [Client.Attach] when
+// it is certain that no program was started: to try again does no harm.
+var ErrNotBegun = errors.New("the program was not started")
+
+// notBegun marks an error as ErrNotBegun without changing its text.
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error      { return e.error }
+func (notBegun) Is(target error) bool { return target == ErrNotBegun }
+
 // IO connects a program in the guest. Nil readers are empty, nil writers
 // discard.
 type IO struct {
@@ -37,6 +47,9 @@ type IO struct {
 	Signals <-chan os.Signal
 	// Detach ends the session when it is closed.
 	Detach <-chan struct{}
+	// Begun, if not nil, is called once the guest says that the program runs,
+	// before anything is read from Stdin or written.
+	Begun func()
 }
 
 // Terminal describes the user's terminal.
@@ -92,10 +105,13 @@ func (c *Client) run(ctx context.Context, request string, v any, streams IO) (Ex
 	// Closing the client is the one thing that works whatever the guest does.
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	exit, err := c.session(ctx, cancel, request, payload, streams)
-	if !stop() {
-		return Exit{}, context.Cause(ctx)
+	if stop() {
+		return exit, err
 	}
-	return exit, err
+	if errors.Is(err, ErrNotBegun) {
+		return Exit{}, notBegun{context.Cause(ctx)}
+	}
+	return Exit{}, context.Cause(ctx)
 }
 
 // session runs one session channel from its opening to its end; cancel, with
@@ -103,7 +119,7 @@ func (c *Client) run(ctx context.Context, request string, v any, streams IO) (Ex
 func (c *Client) session(ctx context.Context, cancel context.CancelCauseFunc, request string, payload []byte, streams IO) (Exit, error) {
 	ch, requests, err := c.openSession()
 	if err != nil {
-		return Exit{}, err
+		return Exit{}, notBegun{err}
 	}
 	defer ch.Close()
 	s := &session{ch: ch, streams: streams, cancel: cancel, ended: make(chan struct{})}
@@ -112,6 +128,9 @@ func (c *Client) session(ctx context.Context, cancel context.CancelCauseFunc, re
 	tasks.Go(func() { s.watchDetach(ctx) })
 	err = s.start(request, payload)
 	if err == nil {
+		if streams.Begun != nil {
+			streams.Begun()
+		}
 		go s.sendInput() // can't be waited for: nothing interrupts a Read
 		tasks.Go(func() { s.forward(ctx) })
 		s.copyOutput()
@@ -145,7 +164,7 @@ func (s *session) start(request string, payload []byte) error {
 		size := windowChange(Size{t.Width, t.Height})
 		pty := PtyRequest{Term: t.Term, Columns: size.Columns, Rows: size.Rows, Modes: "\x00"}
 		if _, err := s.ch.SendRequest(RequestPty, false, ssh.Marshal(pty)); err != nil {
-			return fmt.Errorf("%w: %w", ErrLost, err)
+			return notBegun{fmt.Errorf("%w: %w", ErrLost, err)}
 		}
 	}
 	ok, err := s.ch.SendRequest(request, true, payload)
@@ -154,7 +173,7 @@ func (s *session) start(request string, payload []byte) error {
 	}
 	if !ok {
 		text, _ := io.ReadAll(io.LimitReader(s.ch.Stderr(), maxReason))
-		return fmt.Errorf("%w: %s", ErrRefused, reason(text))
+		return notBegun{fmt.Errorf("%w: %s", ErrRefused, reason(text))}
 	}
 	return nil
 }

@@ -16,6 +16,15 @@ func drawingControl(b byte) []byte {
 	return []byte{b}
 }
 
+// linesControl leaves out shifts to other character sets too.
+func linesControl(b byte) []byte {
+	switch b {
+	case '\a', '\b', '\t', '\n', '\r':
+		return []byte{b}
+	}
+	return nil
+}
+
 func textControl(b byte) []byte {
 	if b == '\n' || b == '\t' {
 		return []byte{b}
@@ -57,6 +66,19 @@ func drawing(s []byte) bool {
 		return true
 	case '#': // double size, alignment
 		return len(s) == 2
+	}
+	return false
+}
+
+// colouring reports whether the sequence colours text, moves the cursor, erases
+// or links to the web: all that programs write which don't look where they write.
+func colouring(s []byte) bool {
+	switch s[0] {
+	case '[':
+		body := s[1 : len(s)-1]
+		return len(bytes.TrimLeft(body, "0123456789;:")) == 0 && strings.IndexByte("ABCDEFGHJKm", s[len(s)-1]) >= 0
+	case ']':
+		return hyperlink(s[1:])
 	}
 	return false
 }

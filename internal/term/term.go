@@ -2,7 +2,7 @@
 // terminal.
 //
 // Start with [Filter] for the output of a program that may draw on the
-// terminal, [PlainText] for its logs, and [Printable] for names and messages of
+// terminal, [Lines] for that of one which got none, [PlainText] for its logs, and [Printable] for names and messages of
 // its that sbx shows itself. What they promise:
 //
 //   - Only sequences from a list pass, each checked as a whole: those that move
@@ -39,6 +39,13 @@ const Reset = "\x1b7\x1b[?1049l\x1b7\x1b[r\x1b[?6l\x1b8" +
 // may be spread over any number of writes. It needs memory for one sequence.
 func Filter(w io.Writer) io.Writer {
 	return &filter{w: w, control: drawingControl, sequence: drawing, char: drawable}
+}
+
+// Lines returns a writer to a terminal, w, for the output of a program that
+// knows of no terminal: text in colours and progress bars pass, the terminal is
+// asked nothing and switched to no mode that would outlive the program.
+func Lines(w io.Writer) io.Writer {
+	return &filter{w: w, control: linesControl, sequence: colouring, char: drawable}
 }
 
 // PlainText returns a writer to w that lets only text, tabs and newlines pass.

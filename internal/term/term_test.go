@@ -108,6 +108,25 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+func TestLinesLetsOnlyColoursAndProgressPass(t *testing.T) {
+	for name, test := range map[string]struct{ in, want string }{
+		"colours":         {"\x1b[1;31mred\x1b[38:2::1:2:3m\x1b[0m\n", "\x1b[1;31mred\x1b[38:2::1:2:3m\x1b[0m\n"},
+		"progress":        {"\r50%\x1b[K\x1b[1A\x1b[2J\x1b[3;4H\b\t", "\r50%\x1b[K\x1b[1A\x1b[2J\x1b[3;4H\b\t"},
+		"link":            {"\x1b]8;;https://example.com/\x1b\\x", "\x1b]8;;https://example.com/\x1b\\x"},
+		"UTF-8":           {"größe 🙂", "größe 🙂"},
+		"queries":         {"a\x1b[c\x1b[>c\x1b[=c\x1b[6n\x1b[?6n\x1b[?u\x1b[?2026$pb", "ab"},
+		"modes":           {"a\x1b[?1049h\x1b[?25l\x1b[?1000h\x1b[?2004h\x1b[4h\x1b[20h\x1b=b", "ab"},
+		"keyboard":        {"a\x1b[>1u\x1b[>4;2mb", "ab"},
+		"margins, resets": {"a\x1b[3;20r\x1bc\x1b[!p\x1b#8b", "ab"},
+		"charsets":        {"a\x1b(0\x0e\x0fb", "ab"},
+		"strings":         {"a\x1b]52;c;aGk=\a\x1bP$qm\x1b\\b\x05", "ab"},
+	} {
+		if got := filtered(t, Lines, test.in); got != test.want {
+			t.Errorf("%s: %q became %q, want %q", name, test.in, got, test.want)
+		}
+	}
+}
+
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errors.New("gone") }
