@@ -106,7 +106,7 @@ func (a *app) workspaces(args []string, force bool) ([]sandbox.Workspace, error)
 		}
 		list = append(list, w)
 	}
-	return sandbox.Disjoint(list)
+	return sandbox.Distinct(list)
 }
 
 // create makes a new sandbox and starts it. One that does not start is removed

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"sbx/internal/dirs"
 	"sbx/internal/kernel"
@@ -79,7 +80,11 @@ func (m *Manager) Start(ctx context.Context, name string) error {
 // Stop ends a running sandbox and returns when its files are nobody's: in
 // order, or at once with force. A stopped sandbox is left alone.
 func (m *Manager) Stop(ctx context.Context, name string, force bool) error {
-	lock, err := m.stopAndLock(ctx, name, force)
+	stop := m.stopAndLock
+	if force {
+		stop = m.forceAndLock
+	}
+	lock, err := stop(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -88,7 +93,7 @@ func (m *Manager) Stop(ctx context.Context, name string, force bool) error {
 
 // Remove deletes a sandbox, running or not, with all its files.
 func (m *Manager) Remove(ctx context.Context, name string) error {
-	lock, err := m.stopAndLock(ctx, name, true)
+	lock, err := m.forceAndLock(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -96,9 +101,45 @@ func (m *Manager) Remove(ctx context.Context, name string) error {
 	return m.Store.Remove(name)
 }
 
-// stopAndLock leaves the sandbox stopped, with its lock in our hands. The
+// RemoveStopped deletes a sandbox only if nobody runs it; else the error wraps
+// sandbox.ErrLocked.
+func (m *Manager) RemoveStopped(_ context.Context, name string) error {
+	lock, err := m.Store.Lock(name)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return m.Store.Remove(name)
+}
+
+// forcePatience is what a supervisor gets to pull the plug before it is killed
+// itself: it may hang in a system call, or be halted by a debugger.
+const forcePatience = 20 * time.Second
+
+// forceAndLock ends the sandbox at once, whatever state it is in.
+func (m *Manager) forceAndLock(ctx context.Context, name string) (*sandbox.Lock, error) {
+	patient, cancel := context.WithTimeout(ctx, forcePatience)
+	defer cancel()
+	lock, err := m.endAndLock(patient, name, true)
+	if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return lock, err
+	}
+	m.Warn(fmt.Sprintf("the supervisor of %s does not react; killing it", name))
+	if err := m.client(name).Kill(); err != nil {
+		return nil, fmt.Errorf("sandbox %q: its supervisor does not react: %w", name, err)
+	}
+	return m.Store.LockWait(ctx, name)
+}
+
+// stopAndLock stops the sandbox in order, however long its guest takes: the
+// supervisor bounds that.
+func (m *Manager) stopAndLock(ctx context.Context, name string) (*sandbox.Lock, error) {
+	return m.endAndLock(ctx, name, false)
+}
+
+// endAndLock leaves the sandbox stopped, with its lock in our hands. The
 // supervisor may be about to open its socket or to die: the lock decides.
-func (m *Manager) stopAndLock(ctx context.Context, name string, force bool) (*sandbox.Lock, error) {
+func (m *Manager) endAndLock(ctx context.Context, name string, force bool) (*sandbox.Lock, error) {
 	for {
 		lock, err := m.Store.Lock(name)
 		if !errors.Is(err, sandbox.ErrLocked) {

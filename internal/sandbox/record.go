@@ -70,8 +70,12 @@ func (r *Record) Workdir() string {
 	return "/home/agent/workspace"
 }
 
-// ErrDamaged says that a sandbox's record can't be read.
-var ErrDamaged = errors.New("damaged sandbox record")
+var (
+	// ErrDamaged says that a sandbox's record can't be read.
+	ErrDamaged = errors.New("damaged sandbox record")
+	// ErrNewer says why: a newer sbx wrote it. It comes with ErrDamaged.
+	ErrNewer = errors.New("it was written by a newer sbx; upgrade this one")
+)
 
 func readRecord(dir string) (*Record, error) {
 	path := filepath.Join(dir, "sandbox.json")
@@ -84,7 +88,7 @@ func readRecord(dir string) (*Record, error) {
 		return nil, fmt.Errorf("%w %s: %v; repair it, or remove the sandbox with: sbx rm -f %s", ErrDamaged, path, err, filepath.Base(dir))
 	}
 	if r.Version > recordVersion {
-		return nil, fmt.Errorf("%w %s: it was written by a newer sbx (version %d)", ErrDamaged, path, r.Version)
+		return nil, fmt.Errorf("%w %s: %w", ErrDamaged, path, ErrNewer)
 	}
 	if r.Name != filepath.Base(dir) {
 		return nil, fmt.Errorf("%w %s: it names %q; the folder's name is the sandbox's name", ErrDamaged, path, r.Name)

@@ -161,12 +161,13 @@ func (s *Store) Locked(name string) bool { return locked(s.Dir(name)) }
 // Remove deletes a sandbox's files, record first. The caller holds its lock,
 // which stays valid until released.
 func (s *Store) Remove(name string) error {
+	// Before the name is free for another.
+	if err := os.RemoveAll(s.RuntimeDir(name)); err != nil {
+		return fmt.Errorf("sandbox %q: %w", name, err)
+	}
 	tmp := filepath.Join(s.dirs.Sandboxes(), tempPrefix+name+"-rm-"+NewID()[:8])
 	if err := os.Rename(s.Dir(name), tmp); err != nil {
 		return fmt.Errorf("sandbox %q: cannot remove it: %w", name, err)
-	}
-	if err := os.RemoveAll(s.RuntimeDir(name)); err != nil {
-		return fmt.Errorf("sandbox %q: %w", name, err)
 	}
 	if err := os.RemoveAll(tmp); err != nil {
 		return fmt.Errorf("sandbox %q: %w", name, err)
@@ -238,15 +239,20 @@ func abandoned(dir string) bool {
 }
 
 func (s *Store) sweepRuntime(name string) bool {
+	dir := s.RuntimeDir(name)
 	lock, err := s.Lock(name)
 	switch {
 	case errors.Is(err, ErrNotFound):
+		// Somebody may be creating and starting one of that name right now.
+		if st, err := os.Lstat(dir); err != nil || !olderThanAMinute(st) {
+			return false
+		}
 	case err != nil:
 		return false
 	default:
 		defer lock.Release()
 	}
-	return os.RemoveAll(s.RuntimeDir(name)) == nil
+	return os.RemoveAll(dir) == nil
 }
 
 func syncDir(dir string) error {

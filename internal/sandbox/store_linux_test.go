@@ -141,13 +141,17 @@ func TestSweepRemovesWhatCrashesLeft(t *testing.T) {
 	os.Chtimes(old, time.Time{}, time.Now().Add(-time.Hour))
 	young := filepath.Join(s.dirs.Sandboxes(), tempPrefix+"young-1")
 	os.Mkdir(young, 0o700)
-	// Sockets of a sandbox that does not run.
+	// Sockets of a sandbox that does not run, of one that is gone, and of one
+	// that is perhaps just being created.
 	os.MkdirAll(s.RuntimeDir("web"), 0o700)
+	os.MkdirAll(s.RuntimeDir("gone"), 0o700)
+	os.Chtimes(s.RuntimeDir("gone"), time.Time{}, time.Now().Add(-time.Hour))
+	os.MkdirAll(s.RuntimeDir("new"), 0o700)
 
 	if _, err := s.Sweep(); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]bool{dead: false, live: true, old: false, young: true, s.RuntimeDir("web"): false, s.Dir("web"): true} {
+	for path, want := range map[string]bool{dead: false, live: true, old: false, young: true, s.RuntimeDir("web"): false, s.RuntimeDir("gone"): false, s.RuntimeDir("new"): true, s.Dir("web"): true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s exists: %v, want %v", path, err == nil, want)
 		}
@@ -200,7 +204,9 @@ func TestParseWorkspace(t *testing.T) {
 		{arg: ".", err: "shares too much"},
 		{arg: "missing", err: "no such folder"},
 		{arg: "file", err: "it is a file"},
-		{arg: "/", err: "can't be a workspace"},
+		{arg: "/", err: "files of its own"},
+		{arg: "/usr/bin", err: "system files"},
+		{arg: "/usr", err: "files of its own"},
 		{arg: "/etc", err: "system files"},
 		{arg: "/tmp", err: ""},
 		{arg: ":ro", err: "empty"},
@@ -223,7 +229,7 @@ func TestParseWorkspace(t *testing.T) {
 	}
 }
 
-func TestDisjoint(t *testing.T) {
+func TestDistinct(t *testing.T) {
 	rw := func(p string) Workspace { return Workspace{Path: p} }
 	ro := func(p string) Workspace { return Workspace{Path: p, ReadOnly: true} }
 	tests := []struct {
@@ -232,15 +238,15 @@ func TestDisjoint(t *testing.T) {
 	}{
 		{nil, 0},
 		{[]Workspace{rw("/a"), rw("/b")}, 2},
-		{[]Workspace{rw("/a"), rw("/ab")}, 2},
 		{[]Workspace{rw("/a"), rw("/a")}, 1},
-		{[]Workspace{rw("/a/b"), rw("/a")}, 1},
+		{[]Workspace{rw("/a/b"), rw("/a")}, 2},
 		{[]Workspace{rw("/a"), ro("/a/b")}, -1},
-		{[]Workspace{ro("/a"), rw("/a/b")}, -1},
+		{[]Workspace{ro("/a/b"), rw("/a")}, -1},
+		{[]Workspace{rw("/a"), ro("/ab")}, 2},
 		{[]Workspace{ro("/a"), rw("/a")}, -1},
 	}
 	for _, tt := range tests {
-		got, err := Disjoint(tt.in)
+		got, err := Distinct(tt.in)
 		if (err != nil) != (tt.want < 0) || err == nil && len(got) != tt.want {
 			t.Errorf("%v: %v, %v", tt.in, got, err)
 		}

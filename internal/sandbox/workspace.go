@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -60,29 +61,33 @@ func checkFolder(path, resolved string) error {
 
 // guestSystem are folders that the guest needs for itself: a workspace appears
 // at its own path and would hide them.
-var guestSystem = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/usr", "/run/sbx"}
+var guestSystem = []string{
+	"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin", "/sys", "/run/sbx",
+	"/usr/bin", "/usr/include", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/libx32", "/usr/sbin", "/usr/share",
+}
 
 // guestParents may hold workspaces but can't be one.
-var guestParents = []string{"/", "/home", "/home/agent", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var"}
+var guestParents = []string{
+	"/", "/home", "/home/agent", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/var",
+	"/usr", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/usr/src",
+}
 
 func checkTarget(path string) error {
 	for _, dir := range guestSystem {
-		if path == dir || inside(path, dir) && dir != "/usr" {
-			return fmt.Errorf("workspace %s: the sandbox has system files of its own at that path; share a folder elsewhere", path)
+		if path == dir || inside(path, dir) {
+			return fmt.Errorf("workspace %q: the sandbox has system files of its own at that path; share a folder elsewhere", path)
 		}
 	}
-	if home, err := os.UserHomeDir(); err == nil {
-		if real, err := filepath.EvalSymlinks(home); err == nil && (path == real || inside(real, path)) {
-			if path == "/" {
-				return fmt.Errorf("workspace /: the whole file system can't be a workspace; share a project's folder")
-			}
-			return fmt.Errorf("workspace %s: %w: your home directory, with its keys and settings, is in it; share a project's folder, or insist with --force", path, ErrTooMuch)
-		}
+	home, err := os.UserHomeDir()
+	if err == nil {
+		home, err = filepath.EvalSymlinks(home)
 	}
-	for _, dir := range guestParents {
-		if path == dir {
-			return fmt.Errorf("workspace %s: the sandbox has files of its own at that path; share a folder inside it", path)
-		}
+	isHome := err == nil && path == home
+	if slices.Contains(guestParents, path) && !isHome {
+		return fmt.Errorf("workspace %q: the sandbox has files of its own at that path; share a project's folder inside it", path)
+	}
+	if isHome || err == nil && inside(home, path) {
+		return fmt.Errorf("workspace %q: %w: your home directory, with its keys and settings, is in it; share a project's folder, or insist with --force", path, ErrTooMuch)
 	}
 	return nil
 }
@@ -91,24 +96,21 @@ func inside(path, dir string) bool {
 	return dir == "/" || strings.HasPrefix(path, dir+"/")
 }
 
-// Disjoint drops workspaces that another one contains, and refuses those that
-// would be read-only by one path and writable by another.
-func Disjoint(ws []Workspace) ([]Workspace, error) {
+// Distinct drops workspaces that are named twice, and refuses one inside another
+// of the other mode: who can write to a folder can move what is in it, so the
+// inner one's mode would not hold.
+func Distinct(ws []Workspace) ([]Workspace, error) {
 	var kept []Workspace
-next:
-	for i, w := range ws {
-		for j, other := range ws {
-			if i == j || w.Path != other.Path && !inside(w.Path, other.Path) {
-				continue
-			}
-			if w.ReadOnly != other.ReadOnly {
-				return nil, fmt.Errorf("workspaces %s and %s: one is inside the other, but only one is read-only; give both the same mode or share separate folders", w, other)
-			}
-			if w.Path != other.Path || j < i {
-				continue next
+	for _, w := range ws {
+		for _, k := range kept {
+			overlap := k.Path == w.Path || inside(k.Path, w.Path) || inside(w.Path, k.Path)
+			if overlap && k.ReadOnly != w.ReadOnly {
+				return nil, fmt.Errorf("workspaces %q and %q overlap, but only one is read-only; give both the same mode, or share separate folders", k, w)
 			}
 		}
-		kept = append(kept, w)
+		if !slices.Contains(kept, w) {
+			kept = append(kept, w)
+		}
 	}
 	return kept, nil
 }

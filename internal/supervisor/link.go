@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
 
 	"sbx/internal/control"
 	"sbx/internal/vmm"
@@ -13,54 +12,85 @@ import (
 
 // guestLink keeps the control channel of one machine: a multiplexed session,
 // which is begun anew when it breaks, and on it the supervisor's own SSH client.
+//
+// The guest decides how long anything here takes, for ever included; so every
+// wait ends with its caller's context, that for another caller too.
 type guestLink struct {
 	machine vmm.Machine
 	log     *slog.Logger
 
-	mu     sync.Mutex // held while connecting, so that one does it
+	turn   chan struct{} // holds one token; whoever took it may use the fields
 	mux    *control.Mux
 	client *control.Client
 }
 
 func newGuestLink(m vmm.Machine, log *slog.Logger) *guestLink {
-	return &guestLink{machine: m, log: log}
+	l := &guestLink{machine: m, log: log, turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
+	return l
 }
+
+// take waits for the turn; the caller gives it back.
+func (l *guestLink) take(ctx context.Context) error {
+	select {
+	case <-l.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the guest does not answer on its control channel: %w", context.Cause(ctx))
+	}
+}
+
+func (l *guestLink) giveBack() { l.turn <- struct{}{} }
 
 // Open starts a byte stream to the guest's SSH server. While the guest boots
 // it waits, bounded by ctx and by the machine's life.
 func (l *guestLink) Open(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := l.whileAlive(ctx)
 	defer cancel()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.stream(ctx)
+	mux, err := l.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return mux.Open(ctx)
+}
+
+func (l *guestLink) session(ctx context.Context) (*control.Mux, error) {
+	if err := l.take(ctx); err != nil {
+		return nil, err
+	}
+	defer l.giveBack()
+	return l.join(ctx)
 }
 
 // Client returns the supervisor's own SSH client.
 func (l *guestLink) Client(ctx context.Context) (*control.Client, error) {
 	ctx, cancel := l.whileAlive(ctx)
 	defer cancel()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	if err := l.take(ctx); err != nil {
+		return nil, err
+	}
+	defer l.giveBack()
 	if l.client != nil && open(l.client) && open(l.mux) {
 		return l.client, nil
 	}
-	conn, err := l.stream(ctx)
+	mux, err := l.join(ctx)
 	if err != nil {
 		return nil, err
 	}
-	l.client, err = control.NewClient(ctx, conn, "root")
+	conn, err := mux.Open(ctx)
 	if err != nil {
-		conn.Close()
+		return nil, err
+	}
+	if l.client, err = control.NewClient(ctx, conn, "root"); err != nil {
 		return nil, fmt.Errorf("the guest does not answer on its control channel: %w", err)
 	}
 	return l.client, nil
 }
 
-// Close ends all streams.
+// Close ends all streams. The machine is dead by then, so nobody waits long.
 func (l *guestLink) Close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	<-l.turn
+	defer l.giveBack()
 	if l.mux != nil {
 		l.mux.Close()
 	}
@@ -80,10 +110,11 @@ func (l *guestLink) whileAlive(ctx context.Context) (context.Context, context.Ca
 	return ctx, func() { close(stop); cancel(nil) }
 }
 
-// stream needs mu.
-func (l *guestLink) stream(ctx context.Context) (net.Conn, error) {
+// join returns the session, after it has begun a new one if need be. The
+// caller has the turn.
+func (l *guestLink) join(ctx context.Context) (*control.Mux, error) {
 	if l.mux != nil && open(l.mux) {
-		return l.mux.Open(ctx)
+		return l.mux, nil
 	}
 	if l.mux != nil {
 		l.log.Warn("control channel lost, joining again", "error", l.mux.Err())
@@ -96,11 +127,10 @@ func (l *guestLink) stream(ctx context.Context) (net.Conn, error) {
 	}
 	mux, err := control.DialMux(ctx, port)
 	if err != nil {
-		port.Close()
 		return nil, err
 	}
 	l.mux = mux
-	return mux.Open(ctx)
+	return mux, nil
 }
 
 // open says whether a connection is still there. A request that is given up

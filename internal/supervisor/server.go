@@ -143,10 +143,19 @@ func (s *supervisor) serveSSH() error {
 	return nil
 }
 
+// relayPatience is how long a client waits for a guest that is there, but does
+// not take its stream.
+const relayPatience = 30 * time.Second
+
 func (s *supervisor) relay(conn *net.UnixConn) {
 	defer conn.Close()
+	if s.currentState() != Running && s.currentState() != Starting {
+		return // it came in the instant before the socket closed
+	}
 	defer s.activity.Enter()()
-	stream, err := s.guest.Open(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), relayPatience)
+	stream, err := s.guest.Open(ctx)
+	cancel()
 	if err != nil {
 		s.log.Warn("cannot reach the guest", "error", err)
 		return
@@ -155,7 +164,7 @@ func (s *supervisor) relay(conn *net.UnixConn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		io.Copy(stream, conn)
-		stream.Close() // half: yamux goes on reading
+		stream.Close() // ends the direction to the guest; see control.Mux.Open
 	})
 	both.Go(func() {
 		io.Copy(conn, stream)

@@ -38,22 +38,24 @@ func Spawn(ctx context.Context, store *sandbox.Store, name string, warn func(str
 }
 
 // joinOther waits for the process that has the sandbox now: done when that one
-// made it run, or failed to; not done when it was ending the sandbox.
+// made it run, or failed to; not done when it has ended the sandbox.
 func joinOther(ctx context.Context, store *sandbox.Store, name string) (done bool, err error) {
-	err = NewClient(store.RuntimeDir(name)).WaitReady(ctx)
-	switch {
-	case err == nil, ctx.Err() != nil:
-		return true, err
-	case errors.Is(err, ErrNotRunning), errors.Is(err, errEnding):
+	for store.Locked(name) {
+		err := NewClient(store.RuntimeDir(name)).WaitReady(ctx)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return true, err
+		case !errors.Is(err, ErrNotRunning) && !errors.Is(err, errEnding):
+			return true, fmt.Errorf("sandbox %q: %w", name, err)
+		}
 		// It has no socket yet, or soon none any more.
 		select {
 		case <-ctx.Done():
 			return true, ctx.Err()
 		case <-time.After(20 * time.Millisecond):
-			return false, nil
 		}
 	}
-	return true, fmt.Errorf("sandbox %q: %w", name, err)
+	return false, nil
 }
 
 func spawnOnce(ctx context.Context, store *sandbox.Store, name string, warn func(string)) error {
@@ -85,7 +87,7 @@ func spawnOnce(ctx context.Context, store *sandbox.Store, name string, warn func
 	go cmd.Wait() // reaps it, should it end before us
 	stop := context.AfterFunc(ctx, func() { r.Close() })
 	defer stop()
-	err = follow(r, warn)
+	err = follow(r, name, warn)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -96,7 +98,7 @@ func spawnOnce(ctx context.Context, store *sandbox.Store, name string, warn func
 }
 
 // follow reads Events until the supervisor is ready or has failed.
-func follow(r *os.File, warn func(string)) error {
+func follow(r *os.File, name string, warn func(string)) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		var e Event
@@ -114,7 +116,7 @@ func follow(r *os.File, warn func(string)) error {
 			warn(e.Warn)
 		}
 	}
-	return errors.New("its supervisor died while starting; see supervisor.log, or run: sbx start NAME")
+	return fmt.Errorf("its supervisor died while starting; see: sbx logs --supervisor %s", name)
 }
 
 // environment is what a supervisor inherits: where files are and how to find

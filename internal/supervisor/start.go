@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,13 +139,13 @@ func (s *supervisor) serveWorkspaces(ctx context.Context) error {
 func stillReal(path string) error {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return fmt.Errorf("workspace %s: %w; bring the folder back, or remove the sandbox", path, err)
+		return fmt.Errorf("workspace %q: %w; bring the folder back, or remove the sandbox", path, err)
 	}
 	if resolved != path {
-		return fmt.Errorf("workspace %s now leads to %s, which you did not share; put the folder back, or remove the sandbox", path, resolved)
+		return fmt.Errorf("workspace %q now leads to %q, which you did not share; put the folder back, or remove the sandbox", path, resolved)
 	}
 	if st, err := os.Stat(path); err != nil || !st.IsDir() {
-		return fmt.Errorf("workspace %s is no longer a folder; put it back, or remove the sandbox", path)
+		return fmt.Errorf("workspace %q is no longer a folder; put it back, or remove the sandbox", path)
 	}
 	return nil
 }
@@ -179,6 +180,8 @@ func (s *supervisor) guestConfig() control.Configure {
 		c.ShareTag = shareTag
 		c.Mounts = append(c.Mounts, control.Mount{Source: strconv.Itoa(i), Target: w.Path, ReadOnly: w.ReadOnly})
 	}
+	// A folder inside another is mounted after it, or it would be hidden.
+	slices.SortFunc(c.Mounts, func(a, b control.Mount) int { return len(a.Target) - len(b.Target) })
 	c.Time = time.Now().UnixNano()
 	return c
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +51,7 @@ type supervisor struct {
 	activity  activity
 
 	cancelStart context.CancelFunc
+	ran         atomic.Bool // the machine has come up: the fields above are set
 
 	mu       sync.Mutex
 	state    State
@@ -60,13 +63,16 @@ type supervisor struct {
 // Run is the supervisor's whole life. It returns when the sandbox has ended.
 func Run(ctx context.Context, cfg Config) error {
 	events := os.NewFile(eventsFD, "events")
-	if events == nil {
+	if st, err := events.Stat(); err != nil || st.Mode()&fs.ModeNamedPipe == 0 {
 		return errors.New("supervise is for internal use; run: sbx start " + cfg.Name)
 	}
 	syscall.CloseOnExec(eventsFD)
 	lock, err := cfg.Store.Lock(cfg.Name)
 	if err != nil {
 		tell(events, Event{Error: err.Error(), Locked: errors.Is(err, sandbox.ErrLocked)})
+		if errors.Is(err, sandbox.ErrLocked) {
+			return nil // the one who has it keeps the log
+		}
 		return err
 	}
 	defer lock.Release()
@@ -142,6 +148,9 @@ func (s *supervisor) live(ctx, starting context.Context, events *os.File) error 
 		s.log.Warn(warning)
 		tell(events, Event{Warn: warning})
 	})
+	if err == nil {
+		s.ran.Store(true)
+	}
 	if err == nil && s.setState(Running, nil) == Stopping || starting.Err() != nil {
 		err = errors.New("it was stopped while it started")
 	}

@@ -23,7 +23,7 @@ func (s *supervisor) stop(force bool) {
 	if from == Starting {
 		s.cancelStart()
 	}
-	if from == Starting || s.machine == nil {
+	if !s.ran.Load() {
 		return
 	}
 	if !force {
