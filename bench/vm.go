@@ -78,7 +78,7 @@ func (p prepared) config(ctx context.Context, dir, share string) (vmm.Config, er
 	c := vmm.Config{
 		Name: "bench", Dir: dir, Kernel: p.kernel.Vmlinux(), Initrd: p.initrd,
 		CPUs: machineCPUs, Memory: machineMemory, Accel: p.accel,
-		Disks:  []vmm.Disk{{Path: disk, Format: "qcow2"}},
+		Disks:  []vmm.Disk{{Path: disk, Format: "qcow2", Backing: p.image.Image}},
 		Shares: []vmm.Share{{Tag: shareTag, Socket: share}},
 	}
 	if m := p.kernel.ModulesImage(); m != "" {

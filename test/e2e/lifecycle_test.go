@@ -219,3 +219,32 @@ func (b *syncBuffer) waitFor(t *testing.T, text string) {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+func TestForceEndsWhatHangs(t *testing.T) {
+	w := newWorld(t)
+	w.sbx("create", "--name", "stuck", "shell")
+	// Halted, the supervisor answers nobody.
+	if err := syscall.Kill(w.ls()["stuck"].PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	w.sbx("stop", "-f", "stuck")
+	if got := w.ls()["stuck"].Status; got != "stopped" {
+		t.Errorf("status %s, want stopped", got)
+	}
+
+	// Removed while it starts: both commands end, and nothing is left.
+	start := w.command("start", "stuck")
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for w.ls()["stuck"].Status == "stopped" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.sbx("rm", "-f", "stuck")
+	if err := start.Wait(); err == nil {
+		t.Error("the start of a sandbox that was removed succeeded")
+	}
+	if names := w.names(); len(names) > 0 {
+		t.Errorf("left: %v", names)
+	}
+}
