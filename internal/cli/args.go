@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -59,8 +60,10 @@ func (s silent) Unwrap() error { return s.error }
 func (a *app) eachName(names []string, do func(name string) error) error {
 	failed := false
 	for _, name := range names {
-		if err := do(name); err != nil {
-			fmt.Fprintln(a.stderr, "sbx:", err)
+		if err := do(name); errors.Is(err, context.Canceled) {
+			return err
+		} else if err != nil {
+			a.tell(err.Error())
 			failed = true
 		}
 	}

@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"sync"
+	"slices"
 	"time"
 
 	"sbx/internal/control"
@@ -24,20 +23,17 @@ func (a *app) attach(ctx context.Context, r *sandbox.Record, args []string) erro
 	if !a.interactive() || !isTerminal(a.stdout) {
 		return a.exec(ctx, r.Name, "", control.Spawn{Argv: command}, true, false)
 	}
-	client, err := a.connect(ctx, r.Name, "")
-	if err != nil {
-		return notBegun(err)
+	err = a.session(ctx, r.Name, "", func(client *control.Client) (control.Exit, error) {
+		return a.attachTerminal(ctx, client, control.Attach{Name: agentSession, Spawn: &control.Spawn{Argv: command}})
+	})
+	if !errors.Is(err, control.ErrDetached) {
+		return err
 	}
-	defer client.Close()
-	exit, err := a.attachTerminal(ctx, client, control.Attach{Name: agentSession, Spawn: &control.Spawn{Argv: command}})
-	switch {
-	case errors.Is(err, control.ErrDetached) && ctx.Err() == nil:
-		fmt.Fprintf(a.stderr, "\r\nsbx: detached; the agent goes on. Come back with: sbx run --name %s\n", r.Name)
-		return nil
-	case errors.Is(err, control.ErrDetached):
-		return &exitError{code: 129} // the terminal went away: nobody reads this
+	if cause := context.Cause(ctx); cause != nil {
+		return cause // the terminal went away, most likely
 	}
-	return exitStatus(exit, err)
+	fmt.Fprintf(a.stderr, "\nsbx: detached; the agent goes on. Come back with: sbx run --name %s\n", r.Name)
+	return nil
 }
 
 // agentCommand is the command line of the sandbox's agent.
@@ -52,12 +48,11 @@ func (a *app) agentCommand(r *sandbox.Record, args []string) ([]string, error) {
 func (a *app) attachTerminal(ctx context.Context, client *control.Client, request control.Attach) (control.Exit, error) {
 	t, err := a.openTerminal(true)
 	if err != nil {
-		return control.Exit{}, err
+		return control.Exit{}, notBegun(err)
 	}
 	defer t.Close()
 	keys := newDetachReader(a.stdin, a.settings.DetachKeys())
 	out := term.Filter(a.stdout)
-	defer io.WriteString(a.stdout, term.Reset)
 	return client.Attach(ctx, request, control.IO{
 		Stdin:    keys,
 		Stdout:   out,
@@ -67,7 +62,7 @@ func (a *app) attachTerminal(ctx context.Context, client *control.Client, reques
 	})
 }
 
-// beginSession starts the agent's session, if there is none, and detaches.
+// beginSession starts the agent's session, if there is none, and leaves it.
 func (a *app) beginSession(ctx context.Context, r *sandbox.Record, args []string) error {
 	command, err := a.agentCommand(r, args)
 	if err != nil {
@@ -78,44 +73,54 @@ func (a *app) beginSession(ctx context.Context, r *sandbox.Record, args []string
 		return err
 	}
 	defer client.Close()
-	detach := make(chan struct{})
-	begun := sync.OnceFunc(func() { close(detach) })
+	if there, err := hasSession(ctx, client); there || err != nil {
+		return err
+	}
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go untilSession(watch, client, begun)
+	detach, watched := make(chan struct{}), make(chan error, 1)
+	go func() {
+		watched <- untilSession(watch, client)
+		close(detach)
+	}()
 	exit, err := client.Attach(ctx, control.Attach{Name: agentSession, Spawn: &control.Spawn{Argv: command}}, control.IO{
-		Stdout:   io.Discard,
-		Stderr:   io.Discard,
 		Terminal: &control.Terminal{Term: "xterm-256color", Width: 80, Height: 24},
 		Detach:   detach,
 	})
-	if errors.Is(err, control.ErrDetached) {
-		return nil
-	}
-	if err == nil && exit.Status() != 0 {
+	client.Close() // ends a question that waits for its answer
+	cancel()
+	watchErr := <-watched
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, control.ErrDetached):
+		return watchErr
+	case err == nil && exit.Status() != 0:
 		return fmt.Errorf("sandbox %q: the agent ended at once with exit code %d; see what it says with: sbx run --name %s", r.Name, exit.Status(), r.Name)
 	}
 	return err
 }
 
-// untilSession calls begun when the guest has the agent's session.
-func untilSession(ctx context.Context, client *control.Client, begun func()) {
+// untilSession returns when the guest has the agent's session.
+func untilSession(ctx context.Context, client *control.Client) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return ctx.Err()
 		case <-tick.C:
 		}
-		stats, err := client.Stats(ctx)
-		if err != nil {
-			return
-		}
-		for _, s := range stats.Sessions {
-			if s.Name == agentSession {
-				begun()
-			}
+		if there, err := hasSession(ctx, client); there || err != nil {
+			return err
 		}
 	}
+}
+
+func hasSession(ctx context.Context, client *control.Client) (bool, error) {
+	stats, err := client.Stats(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(stats.Sessions, func(s control.Session) bool { return s.Name == agentSession }), nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/signal"
 	"syscall"
 
@@ -27,7 +26,10 @@ func (a *app) execCommand() *cobra.Command {
 		Long: `Run a command in a sandbox: as the user agent, in the primary workspace, without
 a shell around it. A stopped sandbox is started. The exit code is the command's,
 128+N when signal N ended it, 127 when there is no such command, 125 when sbx
-failed before it began.`,
+failed before it began, 137 when the sandbox was stopped.
+
+Signals go to the command. One that ignores SIGTERM, SIGHUP, or the third
+interrupt in a row, is left behind after five seconds.`,
 		Example: `  sbx exec web make test
   sbx exec -it web bash
   tar c src | sbx exec -i web tar x -C /tmp`,
@@ -66,56 +68,87 @@ failed before it began.`,
 	return cmd
 }
 
+// exec runs a command in a sandbox. Until it has begun, signals end sbx.
 func (a *app) exec(ctx context.Context, name, user string, spawn control.Spawn, input, tty bool) error {
-	client, err := a.connect(ctx, name, user)
-	if err != nil {
-		return notBegun(err)
-	}
-	defer client.Close()
 	streams := control.IO{Stdout: filtered(a.stdout), Stderr: filtered(a.stderr)}
 	if input {
 		streams.Stdin = a.stdin
 	}
-	if tty {
-		t, err := a.openTerminal(input)
-		if err != nil {
-			return notBegun(err)
-		}
-		defer t.Close()
-		streams.Terminal = t.control
+	ctx, abandon := context.WithCancelCause(ctx)
+	defer abandon(nil)
+	forward := newForwarder(abandon)
+	streams.Signals = forward.to
+	streams.Begun = func() {
+		signal.Notify(forward.to, syscall.SIGUSR1, syscall.SIGUSR2)
+		a.signals.take(forward.handle)
 	}
-	signals, stop := forwardedSignals()
-	defer stop()
-	streams.Signals = signals
-	exit, err := client.Exec(context.WithoutCancel(ctx), spawn, streams)
-	return exitStatus(exit, err)
+	defer signal.Stop(forward.to)
+	return a.session(ctx, name, user, func(client *control.Client) (control.Exit, error) {
+		if tty {
+			t, err := a.openTerminal(input)
+			if err != nil {
+				return control.Exit{}, notBegun(err)
+			}
+			defer t.Close()
+			streams.Terminal = t.control
+			if isTerminal(a.stdout) {
+				streams.Stdout = term.Filter(a.stdout)
+			}
+		}
+		return client.Exec(ctx, spawn, streams)
+	})
+}
+
+// session connects and runs something in the guest; how that ends is sbx's end.
+// A sandbox that stopped just when we came is started once more.
+func (a *app) session(ctx context.Context, name, user string, run func(*control.Client) (control.Exit, error)) error {
+	once := func() (control.Exit, error) {
+		client, err := a.connect(ctx, name, user)
+		if err != nil {
+			return control.Exit{}, notBegun(err)
+		}
+		defer client.Close()
+		return run(client)
+	}
+	exit, err := once()
+	if ctx.Err() == nil && errors.Is(err, control.ErrLost) && errors.Is(err, control.ErrNotBegun) {
+		exit, err = once()
+	}
+	return a.exitStatus(name, exit, err)
 }
 
 // filtered keeps what a hostile program could do to the user's terminal from
 // it; what goes elsewhere passes untouched.
 func filtered(w io.Writer) io.Writer {
 	if isTerminal(w) {
-		return term.Filter(w)
+		return term.Lines(w)
 	}
 	return w
 }
 
-// forwardedSignals are sent on to the command instead of ending sbx.
-func forwardedSignals() (<-chan os.Signal, func()) {
-	c := make(chan os.Signal, 16)
-	signal.Notify(c, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	return c, func() { signal.Stop(c) }
+// exitStatus turns the end of a command into sbx's exit code.
+func (a *app) exitStatus(name string, exit control.Exit, err error) error {
+	switch {
+	case err == nil && exit.Status() == 0:
+		return nil
+	case err == nil:
+		return &exitError{code: exit.Status()}
+	case errors.Is(err, control.ErrNotBegun):
+		return notBegun(fmt.Errorf("sandbox %q: %w", name, err))
+	case errors.Is(err, control.ErrLost):
+		return &exitError{code: exitKilled, err: a.lost(name, err)}
+	case errors.Is(err, syscall.EPIPE): // nobody reads on, as in: sbx exec web yes | head
+		return &exitError{code: exitFailed}
+	}
+	return err
 }
 
-// exitStatus turns the end of a command into sbx's exit code.
-func exitStatus(exit control.Exit, err error) error {
-	if err != nil {
-		return notBegun(err)
+// lost says why a connection broke, as far as that can be told.
+func (a *app) lost(name string, err error) error {
+	if !a.store.Locked(name) {
+		return fmt.Errorf("the sandbox %q was stopped", name)
 	}
-	if status := exit.Status(); status != 0 {
-		return &exitError{code: status}
-	}
-	return nil
+	return fmt.Errorf("sandbox %q: %w, or it is being stopped; see: sbx logs %s", name, err, name)
 }
 
 // connect starts the sandbox if need be and logs in to its guest.
@@ -134,7 +167,7 @@ func (a *app) connect(ctx context.Context, name, user string) (*control.Client, 
 	if err != nil {
 		conn.Close()
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return nil, context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("sandbox %q: its guest does not answer: %w; see: sbx logs %s", name, err, name)
 	}

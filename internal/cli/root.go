@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
+	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
+	xterm "golang.org/x/term"
 
 	"sbx/internal/dirs"
 	"sbx/internal/progress"
 	"sbx/internal/sandbox"
 	"sbx/internal/settings"
+	"sbx/internal/term"
 )
 
 // Exit codes that are sbx's own; exec and run otherwise return the command's.
@@ -24,6 +24,7 @@ const (
 	exitFailed   = 1
 	exitUsage    = 2
 	exitNotBegun = 125 // sbx failed before a command in the sandbox could start
+	exitKilled   = 137 // the sandbox ended, and the command with it
 )
 
 // app is what commands share. Its fields are set before a command runs.
@@ -31,6 +32,7 @@ type app struct {
 	stdin          *os.File
 	stdout, stderr io.Writer
 	debug          bool
+	signals        *signals
 
 	dirs     dirs.Dirs
 	settings *settings.Settings
@@ -59,26 +61,39 @@ func usageErrorf(format string, args ...any) error {
 
 // Main runs the command line of this process and returns its exit code.
 func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
-	root := a.root()
-	err := root.ExecuteContext(ctx)
+	ctx, signals := catchSignals()
+	defer signals.close()
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, signals: signals}
+	err := a.root().ExecuteContext(ctx)
+	code, err := exitCode(ctx, err)
+	if err != nil {
+		a.tell(err.Error())
+	}
+	return code
+}
+
+// exitCode is what sbx ends with for an error of a command, and what is left
+// to say of it.
+func exitCode(ctx context.Context, err error) (int, error) {
 	if err == nil {
-		return 0
+		return 0, nil
 	}
 	code := exitFailed
 	var exit *exitError
 	if errors.As(err, &exit) {
 		code, err = exit.code, exit.err
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return 130
+	var s signaled
+	switch {
+	case errors.As(err, &s): // its cause
+		return s.code(), nil
+	case err != nil && errors.As(context.Cause(ctx), &s): // what it led to
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		return s.code(), err
 	}
-	if err != nil {
-		fmt.Fprintln(a.stderr, "sbx:", err)
-	}
-	return code
+	return code, err
 }
 
 func (a *app) root() *cobra.Command {
@@ -176,11 +191,11 @@ func (a *app) prepare(cmd *cobra.Command) (err error) {
 func (a *app) settingsPath() string { return filepath.Join(a.dirs.Config, "settings.yaml") }
 
 // interactive says whether there is somebody to ask.
-func (a *app) interactive() bool { return term.IsTerminal(int(a.stdin.Fd())) }
+func (a *app) interactive() bool { return xterm.IsTerminal(int(a.stdin.Fd())) }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return ok && xterm.IsTerminal(int(f.Fd()))
 }
 
 // progress reports on standard error.
@@ -188,4 +203,14 @@ func (a *app) progress() (progress.Func, func()) {
 	return progress.Terminal(a.stderr, isTerminal(a.stderr))
 }
 
-func (a *app) warn(message string) { fmt.Fprintln(a.stderr, "sbx: warning:", message) }
+// tell says something on standard error. Whatever the guest, a folder or a file
+// had a word in it: no more than text reaches the terminal.
+func (a *app) tell(message string) {
+	lines := strings.Split(message, "\n")
+	for i, line := range lines {
+		lines[i] = term.Printable(line)
+	}
+	fmt.Fprintln(a.stderr, "sbx:", strings.Join(lines, "\n"))
+}
+
+func (a *app) warn(message string) { a.tell("warning: " + message) }

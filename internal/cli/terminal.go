@@ -2,18 +2,21 @@ package cli
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"golang.org/x/term"
+	xterm "golang.org/x/term"
 
 	"sbx/internal/control"
+	"sbx/internal/term"
 )
 
 // terminal is the user's terminal while a program in a sandbox has it.
 type terminal struct {
 	control *control.Terminal
+	reset   func() // takes back what the program did to it
 	restore func() error
 	stop    func()
 }
@@ -26,7 +29,7 @@ func (a *app) openTerminal(raw bool) (*terminal, error) {
 		return nil, errNoTerminal
 	}
 	size := func() control.Size {
-		if w, h, err := term.GetSize(int(out.Fd())); err == nil && w > 0 && h > 0 {
+		if w, h, err := xterm.GetSize(int(out.Fd())); err == nil && w > 0 && h > 0 {
 			return control.Size{Width: w, Height: h}
 		}
 		return control.Size{Width: 80, Height: 24}
@@ -35,18 +38,24 @@ func (a *app) openTerminal(raw bool) (*terminal, error) {
 	resize := make(chan control.Size, 1)
 	t := &terminal{
 		control: &control.Terminal{Term: os.Getenv("TERM"), Width: now.Width, Height: now.Height, Resize: resize},
+		reset:   func() {},
 		restore: func() error { return nil },
 	}
 	if t.control.Term == "" {
 		t.control.Term = "xterm-256color"
 	}
 	if raw {
-		state, err := term.MakeRaw(int(a.stdin.Fd()))
+		state, err := xterm.MakeRaw(int(a.stdin.Fd()))
 		if err != nil {
 			return nil, err
 		}
-		t.restore = func() error { return term.Restore(int(a.stdin.Fd()), state) }
+		t.restore = func() error { return xterm.Restore(int(a.stdin.Fd()), state) }
 	}
+	if isTerminal(out) {
+		t.reset = func() { io.WriteString(out, term.Reset) }
+	}
+	// To be killed by a write nobody reads would leave the terminal as it is.
+	signal.Ignore(syscall.SIGPIPE)
 	t.stop = followSize(size, resize)
 	return t, nil
 }
@@ -83,7 +92,10 @@ func followSize(size func() control.Size, resize chan control.Size) (stop func()
 // Close gives the terminal back as it was.
 func (t *terminal) Close() error {
 	t.stop()
-	return t.restore()
+	t.reset()
+	err := t.restore()
+	signal.Reset(syscall.SIGPIPE)
+	return err
 }
 
 // detachReader passes keys on until it reads the detach sequence.

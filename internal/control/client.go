@@ -50,11 +50,12 @@ func newClient(ctx context.Context, conn net.Conn, user string, dial dialer) (*C
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	sc, channels, requests, err := dial(conn, user)
 	if !stop() {
-		err = ctx.Err()
+		conn.Close()
+		return nil, context.Cause(ctx)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("talk to the sandbox: %w", err)
+		return nil, notBegun{fmt.Errorf("%w: %w", ErrLost, err)}
 	}
 	c := &Client{conn: conn, ssh: sc, dead: make(chan struct{})}
 	c.serving.Add(3)
