@@ -14,17 +14,40 @@ import (
 	"sbx/internal/sandbox"
 )
 
-// atLeast and exactly are cobra's argument checks, as usage errors.
-func atLeast(n int) cobra.PositionalArgs { return usage(cobra.MinimumNArgs(n)) }
-func exactly(n int) cobra.PositionalArgs { return usage(cobra.ExactArgs(n)) }
+// atLeast and exactly check the number of arguments.
+func atLeast(n int) cobra.PositionalArgs {
+	return named("arguments are missing", n)
+}
 
-func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
+// named is atLeast that says what is missing.
+func named(missing string, n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageErrorf("%w; usage: %s", err, cmd.UseLine())
+		if len(args) < n {
+			return usageErrorf("%s; usage: %s", missing, usageLine(cmd))
 		}
 		return nil
 	}
+}
+
+func exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > n && n == 0 && cmd.HasSubCommands():
+			return unknownCommand(cmd, args)
+		case len(args) > n:
+			return usageErrorf("one argument too many: %q; usage: %s", args[n], usageLine(cmd))
+		}
+		return atLeast(n)(cmd, args)
+	}
+}
+
+// usageLine is cobra's, which adds the word flags where we wrote them.
+func usageLine(cmd *cobra.Command) string {
+	line := cmd.UseLine()
+	if strings.Contains(cmd.Use, "[") {
+		line = strings.TrimSuffix(line, " [flags]")
+	}
+	return line
 }
 
 // suggest ends an error about a name that doesn't exist: with the nearest one,
@@ -89,20 +112,46 @@ func (a *app) eachSandbox(names []string, do func(name string) error) error {
 }
 
 // confirm asks before something is destroyed. Without a terminal it refuses.
-func (a *app) confirm(question string) error {
+func (a *app) confirm(ctx context.Context, question string) error {
 	if !a.interactive() {
-		return fmt.Errorf("%s Nobody can be asked without a terminal; use --force", question)
+		return fmt.Errorf("nobody can be asked without a terminal: %s; use --force", strings.TrimRight(question, "?"))
 	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if err != nil && line == "" {
-		return errors.New("not confirmed; nothing was changed")
+	yes, err := a.ask(ctx, question, false)
+	if err == nil && !yes {
+		err = errors.New("not confirmed; nothing was changed")
 	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
+	return err
+}
+
+// ask waits for yes or no, or for the end of ctx; otherwise is the answer of
+// one who only presses Enter. No input is a no.
+func (a *app) ask(ctx context.Context, question string, otherwise bool) (bool, error) {
+	hint := "[y/N]"
+	if otherwise {
+		hint = "[Y/n]"
 	}
-	return errors.New("not confirmed; nothing was changed")
+	fmt.Fprintf(a.stderr, "%s %s ", printable(question), hint)
+	answers := make(chan string, 1)
+	go func() { // can't be waited for: nothing interrupts a Read
+		line, err := bufio.NewReader(a.stdin).ReadString('\n')
+		if err != nil && line == "" {
+			line = "no"
+		}
+		answers <- line
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.stderr)
+		return false, context.Cause(ctx)
+	case answer := <-answers:
+		switch strings.ToLower(strings.TrimSpace(answer)) {
+		case "y", "yes":
+			return true, nil
+		case "":
+			return otherwise, nil
+		}
+		return false, nil
+	}
 }
 
 // environment resolves -e and --env-file: K=V as it is, K alone from this

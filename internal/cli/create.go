@@ -73,7 +73,7 @@ written from inside. Without a PATH no folder of this computer is shared.`,
 		Args:              atLeast(1),
 		ValidArgsFunction: completeAgent,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			workspaces, err := a.workspaces(args[1:], f.force)
+			workspaces, err := a.workspaces(cmd.Context(), args[1:], f.force)
 			if err != nil {
 				return err
 			}
@@ -90,15 +90,16 @@ written from inside. Without a PATH no folder of this computer is shared.`,
 		},
 	}
 	f.register(a, cmd)
+	cmd.Flags().BoolVarP(&f.detached, "detached", "d", true, "as always; for those used to it")
 	return cmd
 }
 
 // workspaces resolves PATH arguments. Sharing too much needs force or a yes.
-func (a *app) workspaces(args []string, force bool) ([]sandbox.Workspace, error) {
+func (a *app) workspaces(ctx context.Context, args []string, force bool) ([]sandbox.Workspace, error) {
 	var list []sandbox.Workspace
 	for _, arg := range args {
 		w, err := sandbox.ParseWorkspace(arg)
-		if errors.Is(err, sandbox.ErrTooMuch) && (force || a.interactive() && a.confirm(err.Error()+". Share it all the same?") == nil) {
+		if errors.Is(err, sandbox.ErrTooMuch) && (force || a.interactive() && a.confirm(ctx, err.Error()+". Share it all the same?") == nil) {
 			err = nil
 		}
 		if err != nil {

@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"sbx/internal/host"
+	"sbx/internal/sandbox"
 )
 
 func (a *app) diagnoseCommand() *cobra.Command {
@@ -42,9 +44,9 @@ func (a *app) diagnoseCommand() *cobra.Command {
 
 func (a *app) printChecks(checks []host.Check) {
 	for _, c := range checks {
-		fmt.Fprintf(a.stdout, "%-5s %-16s %s\n", c.Status, c.Name, c.Detail)
+		fmt.Fprintf(a.stdout, "%-5s %-16s %s\n", c.Status, c.Name, printable(c.Detail))
 		if c.Mend != "" {
-			fmt.Fprintf(a.stdout, "%-5s %-16s → %s\n", "", "", c.Mend)
+			fmt.Fprintf(a.stdout, "%-5s %-16s → %s\n", "", "", printable(c.Mend))
 		}
 	}
 }
@@ -62,7 +64,11 @@ func (a *app) checkSandboxes(context.Context) []host.Check {
 			running++
 		}
 		if _, err := a.store.Get(name); err != nil {
-			checks = append(checks, host.Check{Name: "sandboxes", Status: host.Warn, Detail: err.Error(), Mend: "sbx rm -f " + name})
+			mend := "sbx rm -f " + name
+			if errors.Is(err, sandbox.ErrNewer) {
+				mend = "upgrade sbx"
+			}
+			checks = append(checks, host.Check{Name: "sandboxes", Status: host.Warn, Detail: err.Error(), Mend: mend})
 		}
 	}
 	if len(checks) == 0 {

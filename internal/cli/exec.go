@@ -33,7 +33,7 @@ interrupt in a row, is left behind after five seconds.`,
 		Example: `  sbx exec web make test
   sbx exec -it web bash
   tar c src | sbx exec -i web tar x -C /tmp`,
-		Args:              atLeast(2),
+		Args:              named("name the sandbox and the command", 2),
 		ValidArgsFunction: a.completeOneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, argv := args[0], args[1:]
@@ -41,7 +41,7 @@ interrupt in a row, is left behind after five seconds.`,
 				argv = argv[1:]
 			}
 			if len(argv) == 0 {
-				return usageErrorf("name the command to run; usage: %s", cmd.UseLine())
+				return usageErrorf("name the command to run; usage: %s", usageLine(cmd))
 			}
 			if tty && input && !a.interactive() {
 				return usageErrorf("-t needs a terminal on standard input; leave it out to pipe data in")

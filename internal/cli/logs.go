@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sbx/internal/sandbox"
 	"sbx/internal/term"
 )
 
@@ -23,7 +24,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Args:              exactly(1),
 		ValidArgsFunction: a.completeOneName,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := a.record(args[0]); err != nil {
+			if _, err := a.record(args[0]); err != nil && !errors.Is(err, sandbox.ErrDamaged) {
 				return err
 			}
 			file := "console.log"

@@ -107,6 +107,9 @@ func (a *app) describe(ctx context.Context, name string) *listing {
 	status, err := a.manager().Status(ctx, name)
 	if err != nil {
 		l.Status = string(supervisor.Starting)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			l.Status = "unresponsive"
+		}
 		if !a.store.Locked(name) {
 			l.Status = string(supervisor.Stopped)
 		}

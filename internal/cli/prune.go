@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"sbx/internal/sandbox"
 )
 
 func (a *app) pruneCommand() *cobra.Command {
@@ -30,19 +33,30 @@ used for so long. Shared folders stay.`,
 			if err != nil {
 				return err
 			}
-			if dryRun || len(names) == 0 {
+			if len(names) == 0 {
+				a.tell("nothing to do: no stopped sandbox to remove")
+				return nil
+			}
+			if dryRun {
 				for _, name := range names {
 					fmt.Fprintln(a.stdout, name)
 				}
 				return nil
 			}
 			if !force {
-				if err := a.confirm(fmt.Sprintf("Remove %s with everything in them? Shared folders stay.", strings.Join(names, ", "))); err != nil {
+				if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove %s with everything in them? Shared folders stay.", strings.Join(names, ", "))); err != nil {
 					return err
 				}
 			}
-			return a.eachSandbox(names, func(name string) error {
-				return a.manager().Remove(cmd.Context(), name)
+			return a.eachName(names, func(name string) error {
+				switch err := a.manager().RemoveStopped(cmd.Context(), name); {
+				case errors.Is(err, sandbox.ErrLocked), errors.Is(err, sandbox.ErrNotFound):
+					return nil // started, or removed, while we asked
+				case err != nil:
+					return err
+				}
+				fmt.Fprintln(a.stdout, name)
+				return nil
 			})
 		},
 	}
@@ -76,6 +90,9 @@ func (a *app) prunable(until time.Duration) ([]string, error) {
 	}
 	var old []string
 	for _, name := range names {
+		if _, err := a.store.Get(name); err != nil {
+			continue // damaged, or a newer sbx's: only rm removes it
+		}
 		if !a.store.Locked(name) && time.Since(lastUsed(a.store.Dir(name))) >= until {
 			old = append(old, name)
 		}

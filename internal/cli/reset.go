@@ -2,8 +2,8 @@ package cli
 
 import (
 	"errors"
-	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
 )
@@ -22,7 +22,7 @@ settings. Shared folders stay, and so do packages that sbx setup installed.`,
 				return err
 			}
 			if !force {
-				if err := a.confirm(fmt.Sprintf("Delete %d sandboxes, all templates, kernels and settings?", len(names))); err != nil {
+				if err := a.confirm(cmd.Context(), "Delete all sandboxes ("+strconv.Itoa(len(names))+"), templates, kernels and settings?"); err != nil {
 					return err
 				}
 			}

@@ -24,7 +24,7 @@ func (a *app) rmCommand() *cobra.Command {
 						return err
 					}
 				}
-				if err := a.confirm(fmt.Sprintf("Remove %s with everything in it? Shared folders stay.", strings.Join(names, ", "))); err != nil {
+				if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove %s with everything in it? Shared folders stay.", strings.Join(names, ", "))); err != nil {
 					return err
 				}
 			}

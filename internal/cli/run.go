@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,7 +79,7 @@ func (a *app) findOrCreate(cmd *cobra.Command, f *createFlags, args []string) (*
 		}
 	}
 	if len(args) == 0 {
-		return nil, usageErrorf("name the agent to run (%s), or a sandbox with --name; usage: %s", strings.Join(kit.Names(), ", "), cmd.UseLine())
+		return nil, usageErrorf("name the agent to run (%s), or a sandbox with --name; usage: %s", strings.Join(kit.Names(), ", "), usageLine(cmd))
 	}
 	if _, err := kit.Find(args[0]); err != nil {
 		return nil, usageErrorf("%w", err)
@@ -91,7 +92,7 @@ func (a *app) findOrCreate(cmd *cobra.Command, f *createFlags, args []string) (*
 		}
 		paths = []string{dir}
 	}
-	workspaces, err := a.workspaces(paths, f.force)
+	workspaces, err := a.workspaces(cmd.Context(), paths, f.force)
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +119,11 @@ func (a *app) reuse(cmd *cobra.Command, f *createFlags, r *sandbox.Record, args 
 		return nil, fmt.Errorf("sandbox %q runs the agent %s, not %s; choose another --name", r.Name, r.Agent, args[0])
 	}
 	if len(args) > 1 {
-		workspaces, err := a.workspaces(args[1:], f.force)
+		workspaces, err := a.workspaces(cmd.Context(), args[1:], f.force)
 		if err != nil {
 			return nil, err
 		}
-		if fmt.Sprint(workspaces) != fmt.Sprint(r.Workspaces) {
+		if !slices.Equal(workspaces, r.Workspaces) {
 			return nil, fmt.Errorf("sandbox %q exists with other folders (%s); choose another --name, or leave the PATHs out", r.Name, folders(r))
 		}
 	}

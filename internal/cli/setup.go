@@ -1,10 +1,9 @@
 package cli
 
 import (
-	"bufio"
+	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +33,7 @@ is there already is left alone, so it can be repeated at any time.`,
 			if a.debug {
 				o.Output = a.stderr
 			}
-			return host.Setup(cmd.Context(), o, &setupUI{app: a, yes: yes})
+			return host.Setup(cmd.Context(), o, &setupUI{ctx: cmd.Context(), app: a, yes: yes})
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "don't ask")
@@ -45,6 +44,7 @@ is there already is left alone, so it can be repeated at any time.`,
 
 // setupUI talks with the user on behalf of host.Setup.
 type setupUI struct {
+	ctx context.Context // of the command
 	app *app
 	yes bool
 }
@@ -58,16 +58,7 @@ func (u *setupUI) Confirm(question string) (bool, error) {
 	if !u.app.interactive() {
 		return false, fmt.Errorf("nobody can be asked without a terminal; run: sbx setup --yes")
 	}
-	fmt.Fprintf(u.app.stderr, "%s [Y/n] ", question)
-	line, err := bufio.NewReader(u.app.stdin).ReadString('\n')
-	if err != nil && line == "" {
-		return false, nil
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "", "y", "yes":
-		return true, nil
-	}
-	return false, nil
+	return u.app.ask(u.ctx, question, true)
 }
 
 func (u *setupUI) Progress() (progress.Func, func()) { return u.app.progress() }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -62,9 +63,9 @@ func (a *app) templateRmCommand() *cobra.Command {
 		Short:             "Remove templates that no sandbox uses",
 		Args:              atLeast(1),
 		ValidArgsFunction: a.completeTemplates,
-		RunE: func(_ *cobra.Command, names []string) error {
+		RunE: func(cmd *cobra.Command, names []string) error {
 			if !force {
-				if err := a.confirm(fmt.Sprintf("Remove the templates %v?", names)); err != nil {
+				if err := a.confirm(cmd.Context(), "Remove "+strings.Join(names, ", ")+"?"); err != nil {
 					return err
 				}
 			}
