@@ -158,11 +158,9 @@ func (f *FS) openFolder(i int, folder Folder) (*node, error) {
 	}
 	f.domains = append(f.domains, row)
 
-	fd, err := unix.Open(folder.Path, unix.O_DIRECTORY|pathOnly, 0)
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, errors.New("is not a folder")
-	} else if err != nil {
-		return nil, fmt.Errorf("failed to open: %w", err)
+	fd, err := openReal(folder.Path)
+	if err != nil {
+		return nil, err
 	}
 	n := &node{id: fuse.FUSE_ROOT_ID + 1 + uint64(i), ftype: unix.S_IFDIR, slot: noSlot}
 	n.desc.Store(newDesc(fd))
