@@ -4,7 +4,6 @@ package guest
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,26 +56,22 @@ func setClock(ns int64) error {
 const stepAbove = 100 * time.Millisecond
 
 // orderClock corrects the clock and answers what it was.
-func orderClock(payload []byte) ([]byte, error) {
+func orderClock(payload []byte) (was control.Clock, err error) {
 	var c control.Clock
-	if err := json.Unmarshal(payload, &c); err != nil {
-		return nil, err
+	if err := control.Decode(payload, &c); err != nil {
+		return was, err
 	}
 	if c.Time <= 0 {
-		return nil, errors.New("no time given")
+		return was, errors.New("no time given")
 	}
 	before := time.Now()
 	off := time.Unix(0, c.Time).Sub(before)
-	var err error
 	if off.Abs() > stepAbove {
 		err = setClock(c.Time)
 	} else {
 		err = slewClock(off)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(control.Clock{Time: before.UnixNano()})
+	return control.Clock{Time: before.UnixNano()}, err
 }
 
 // slewClock lets the clock run a little faster or slower until off is made up.

@@ -4,7 +4,6 @@ package guest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -27,7 +26,7 @@ const sessionsCgroup = "/sys/fs/cgroup/sessions"
 // the first error ends it, and the machine is then of no use.
 func (i *initd) configure(ctx context.Context, payload []byte) error {
 	var c control.Configure
-	if err := json.Unmarshal(payload, &c); err != nil {
+	if err := control.Decode(payload, &c); err != nil {
 		return err
 	}
 	if err := validate(c); err != nil {

@@ -122,13 +122,7 @@ func (i *initd) handleSignals() {
 }
 
 // order dispatches the global requests of package control.
-func (i *initd) order(ctx context.Context, name string, payload []byte) ([]byte, func(), error) {
-	if len(payload) > control.MaxMessage {
-		return nil, nil, fmt.Errorf("%s: message of %d bytes is too long", name, len(payload))
-	}
-	var reply []byte
-	var after func()
-	var err error
+func (i *initd) order(ctx context.Context, name string, payload []byte) (reply any, after func(), err error) {
 	switch name {
 	case control.RequestConfigure:
 		err = i.configure(ctx, payload)

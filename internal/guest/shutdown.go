@@ -5,7 +5,6 @@ package guest
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"os"
 	"strconv"
 	"strings"
@@ -28,7 +27,7 @@ const (
 
 func (i *initd) orderShutdown(payload []byte) (after func(), err error) {
 	var s control.Shutdown
-	if err := json.Unmarshal(payload, &s); err != nil {
+	if err := control.Decode(payload, &s); err != nil {
 		return nil, err
 	}
 	grace := min(max(s.Grace, 0), maxGrace)

@@ -5,7 +5,6 @@ package guest
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"os"
 	"runtime"
 	"strconv"
@@ -17,17 +16,16 @@ import (
 	"sbx/internal/control"
 )
 
-func (i *initd) orderStats() ([]byte, error) {
-	var s control.Stats
+func (i *initd) orderStats() (s control.Stats, err error) {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {
-		return nil, err
+		return s, err
 	}
 	s.Kernel = unix.ByteSliceToString(u.Release[:])
 	s.CPUs = runtime.NumCPU()
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
-		return nil, err
+		return s, err
 	}
 	s.Uptime = time.Duration(up.Nano())
 	if stat, err := os.ReadFile("/proc/stat"); err == nil {
@@ -47,7 +45,7 @@ func (i *initd) orderStats() ([]byte, error) {
 		}
 	}
 	s.Sessions = i.sessions.Sessions()
-	return json.Marshal(s)
+	return s, nil
 }
 
 // cpuBusy sums the first line of /proc/stat but for idle and iowait. The unit

@@ -4,16 +4,17 @@ package session
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
+
+	"sbx/internal/control"
 )
 
-// ptyRequest is the content of a pty-req (RFC 4254, section 6.2).
+// ptyRequest is what a session wants of its terminal.
 type ptyRequest struct {
 	term          string
 	width, height int
@@ -23,28 +24,24 @@ type ptyRequest struct {
 // maxSize bounds a terminal's width and height; what is larger is cut.
 const maxSize = 1000
 
-func parsePty(payload []byte) (ptyRequest, error) {
-	var m struct {
-		Term                      string
-		Width, Height, Xpix, Ypix uint32
-		Modes                     []byte
-	}
+func parsePty(payload []byte) (*ptyRequest, error) {
+	var m control.PtyRequest
 	if err := ssh.Unmarshal(payload, &m); err != nil {
-		return ptyRequest{}, err
+		return nil, err
 	}
 	if len(m.Term) > 256 || strings.ContainsAny(m.Term, "\x00=/") {
-		return ptyRequest{}, errors.New("bad terminal name")
+		return nil, fmt.Errorf("no terminal has the name %.80q", m.Term)
 	}
-	w, h := bound(m.Width, m.Height)
-	return ptyRequest{m.Term, w, h, m.Modes}, nil
+	w, h := bound(m.Columns, m.Rows)
+	return &ptyRequest{m.Term, w, h, []byte(m.Modes)}, nil
 }
 
 func parseWindow(payload []byte) (w, h int, err error) {
-	var m struct{ Width, Height, Xpix, Ypix uint32 }
+	var m control.WindowChange
 	if err := ssh.Unmarshal(payload, &m); err != nil {
 		return 0, 0, err
 	}
-	w, h = bound(m.Width, m.Height)
+	w, h = bound(m.Columns, m.Rows)
 	return w, h, nil
 }
 

@@ -93,8 +93,7 @@ func (p *process) pump(pipes *pipes) {
 	ch.CloseWrite()
 	<-p.proc.Done()
 	pipes.closeOurs()
-	p.session.exit(p.proc)
-	ch.Close() // ends the copy of the input
+	p.session.exit(p.proc) // ends the copy of the input
 	in.Wait()
 }
 
@@ -120,7 +119,6 @@ func (s *session) runTerminal(r request) (job, func()) {
 		master.Close() // what is left on the terminal gets SIGHUP
 		s.ch.CloseWrite()
 		s.exit(proc)
-		s.ch.Close()
 		in.Wait()
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"sbx/internal/control"
-
 	"sbx/internal/guest/reap"
 )
 
@@ -37,9 +36,10 @@ type Server struct {
 	// SSH returns the configuration of a new connection.
 	SSH func() *ssh.ServerConfig
 	// Order executes a global request. An error refuses it and travels to the
-	// host as text. ctx ends with the connection; after is called once the
-	// reply is on its way. An unknown name is answered with ErrUnknownOrder.
-	Order func(ctx context.Context, name string, payload []byte) (reply []byte, after func(), err error)
+	// host as text, else reply does as JSON unless it is nil. ctx ends with the
+	// connection; after, if not nil, is called once the reply is on its way. An
+	// unknown name is answered with ErrUnknownOrder.
+	Order func(ctx context.Context, name string, payload []byte) (reply any, after func(), err error)
 
 	settings  atomic.Pointer[Settings]
 	terminals terminals
@@ -124,7 +124,7 @@ func (s *Server) orders(ctx context.Context, requests <-chan *ssh.Request) {
 		select {
 		case queue <- r:
 		default:
-			r.Reply(false, []byte("too many orders at once"))
+			control.Reply(r, nil, errors.New("too many orders at once"))
 		}
 	}
 	close(queue)
@@ -137,13 +137,10 @@ func (s *Server) order(ctx context.Context, r *ssh.Request) {
 		return
 	}
 	reply, after, err := s.Order(ctx, r.Type, r.Payload)
-	switch {
-	case errors.Is(err, ErrUnknownOrder):
+	if errors.Is(err, ErrUnknownOrder) {
 		r.Reply(false, nil) // also the answer to keepalive@openssh.com
-	case err != nil:
-		r.Reply(false, []byte(err.Error()))
-	default:
-		r.Reply(true, reply)
+	} else {
+		control.Reply(r, reply, err)
 	}
 	if after != nil {
 		after()

@@ -3,6 +3,7 @@
 package session
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -17,10 +18,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"sbx/internal/control"
 	"sbx/internal/guest/reap"
@@ -298,19 +301,77 @@ func TestForwarding(t *testing.T) {
 
 func TestSpawnIsHungUpWithItsChannel(t *testing.T) {
 	f := serve(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	r, w := io.Pipe()
-	go f.dial("").Exec(ctx, control.Spawn{Argv: []string{"sh", "-c", "echo $$; exec sleep 1000"}}, control.IO{Stdout: w})
-	line := make([]byte, 16)
-	n, err := r.Read(line)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	end, err := os.OpenFile(fifo, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pid := atoi(t, strings.TrimSpace(string(line[:n])))
+	defer end.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	started, w := io.Pipe()
+	client := f.dial("")
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		client.Exec(ctx, control.Spawn{
+			Argv: []string{"sh", "-c", `exec 3>"$1"; trap 'echo hangup >&3; exit' HUP; sh -c 'echo started; exec sleep 1000' & wait`, "sh", fifo},
+		}, control.IO{Stdout: w})
+		w.Close()
+	})
+	if line, err := bufio.NewReader(started).ReadString('\n'); err != nil {
+		t.Fatalf("not started: %q, %v", line, err)
+	}
 	cancel()
-	// The fixture's server ends when all of its sessions have, so the test
-	// would hang if the program went on.
-	_ = pid
+	// It ends when the whole process group has: sleep has the fifo open too.
+	if got, err := io.ReadAll(end); err != nil || string(got) != "hangup\n" {
+		t.Errorf("the program said %q, %v", got, err)
+	}
+}
+
+func TestRefusalsSayWhy(t *testing.T) {
+	long := make([]string, maxEnv+1)
+	attach := func(c *control.Client, a control.Attach, term string) error {
+		_, err := c.Attach(context.Background(), a, control.IO{Terminal: &control.Terminal{Term: term, Width: 80, Height: 24}})
+		return err
+	}
+	spawn := func(c *control.Client, s control.Spawn) error {
+		_, err := c.Exec(context.Background(), s, control.IO{})
+		return err
+	}
+	f := serve(t)
+	for want, do := range map[string]func(*control.Client) error{
+		"no program given":             func(c *control.Client) error { return spawn(c, control.Spawn{}) },
+		"argument or variable":         func(c *control.Client) error { return spawn(c, control.Spawn{Argv: []string{"a", "b\x00"}}) },
+		"directory's name":             func(c *control.Client) error { return spawn(c, control.Spawn{Argv: []string{"a"}, Dir: "\x00"}) },
+		"environment is too large":     func(c *control.Client) error { return spawn(c, control.Spawn{Argv: []string{"a"}, Env: long}) },
+		"1 to 255 bytes":               func(c *control.Client) error { return attach(c, control.Attach{}, "xterm") },
+		`no terminal has the name "a=`: func(c *control.Client) error { return attach(c, control.Attach{Name: "n"}, "a=b") },
+	} {
+		if err := do(f.dial("")); !errors.Is(err, control.ErrRefused) || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	f.server.settings.Store(nil)
+	if err := spawn(f.dial(""), control.Spawn{Argv: []string{"true"}}); err == nil || !strings.Contains(err.Error(), "not configured yet") {
+		t.Errorf("before the configuration: %v", err)
+	}
+}
+
+func TestExitOf(t *testing.T) {
+	for status, want := range map[syscall.WaitStatus]control.Exit{
+		0: {}, 7 << 8: {Code: 7}, 15: {Signal: "TERM"}, 11 | 0x80: {Signal: "SEGV"}, 40: {Code: 168},
+	} {
+		if got := exitOf(status, nil); got != want {
+			t.Errorf("%#x: %+v", int(status), got)
+		}
+	}
+	if got := exitOf(0, reap.ErrLost); got.Code != exitFailed {
+		t.Errorf("a lost status: %+v", got)
+	}
 }
 
 func atoi(t *testing.T, s string) int {
