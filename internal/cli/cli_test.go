@@ -69,3 +69,35 @@ func TestOnlyTextReachesTheTerminal(t *testing.T) {
 		t.Errorf("%q", out.String())
 	}
 }
+
+func TestMessages(t *testing.T) {
+	for _, test := range []struct {
+		settings string
+		args     string
+		code     int
+		says     string
+	}{
+		{"", "help exce", 2, `unknown help topic "exce"; did you mean "exec"`},
+		{"", "help nosuch", 2, "unknown help topic"},
+		{"", "help files", 0, ""},
+		{"", "settings lst", 2, `unknown command "lst"; did you mean "list"`},
+		{"", "exec web", 2, "name the sandbox and the command; usage: sbx exec [-it] [flags] NAME [--] CMD [ARG...]\n"},
+		{"", "stop", 2, "usage: sbx stop NAME..."},
+		{"", "ls x", 2, "one argument too many"},
+		{"", "prune", 0, "nothing to do"},
+		{"", "reset", 1, "--force"},
+		{"vm.nosuch: 1\n", "ls", 0, "warning: "},
+		{"vm.nosuch: 1\n", "diagnose --nosuch", 2, "unknown flag"},
+		{"vm.nosuch: 1\n", "logs web", 1, "no sandbox is named"},
+		{"vm.nosuch: 1\n", "exec web true", 125, "sbx settings set KEY VALUE"},
+		{"vm.nosuch: 1\n", "create shell", 1, "sbx settings set KEY VALUE"},
+	} {
+		a := testApp(t)
+		os.MkdirAll(a.dirs.Config, 0o700)
+		os.WriteFile(a.settingsPath(), []byte(test.settings), 0o600)
+		code, _, stderr := a.run(strings.Fields(test.args)...)
+		if code != test.code || !strings.Contains(stderr, test.says) {
+			t.Errorf("sbx %s: code %d, %s", test.args, code, stderr)
+		}
+	}
+}

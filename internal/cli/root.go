@@ -124,6 +124,7 @@ func (a *app) root() *cobra.Command {
 	a.add(root, "life", a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(), a.rmCommand(), a.pruneCommand())
 	a.add(root, "host", a.setupCommand(), a.diagnoseCommand(), a.settingsCommand(), a.templateCommand(), a.resetCommand(), a.versionCommand())
 	root.AddCommand(a.superviseCommand(), a.manCommand())
+	root.SetHelpCommand(helpCommand())
 	for _, topic := range topics {
 		root.AddCommand(topic)
 	}
@@ -146,13 +147,33 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	return usageErrorf("unknown command %q%s", args[0], suggest(args[0], commandNames(cmd), cmd.CommandPath()+" --help lists all"))
+}
+
+func commandNames(cmd *cobra.Command) []string {
 	var names []string
 	for _, c := range cmd.Commands() {
 		if !c.Hidden {
 			names = append(names, c.Name())
 		}
 	}
-	return usageErrorf("unknown command %q%s", args[0], suggest(args[0], names, "sbx --help lists all"))
+	return names
+}
+
+// helpCommand is cobra's, except that an unknown topic is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [TOPIC]",
+		Short: "Explain a command or a topic",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || about == nil || len(rest) > 0 {
+				return usageErrorf("unknown help topic %q%s", strings.Join(args, " "), suggest(args[len(args)-1], commandNames(cmd.Root()), "sbx help lists all"))
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
 }
 
 // annotationBare marks commands that work without the user's directories.
@@ -178,13 +199,35 @@ func (a *app) prepare(cmd *cobra.Command) (err error) {
 	if a.dirs, err = dirs.Find(); err != nil {
 		return err
 	}
-	if a.settings, err = settings.Load(a.settingsPath()); err != nil && cmd.Annotations[annotationMends] == "" {
+	if err := a.loadSettings(cmd); err != nil {
 		return err
 	}
 	if a.store, err = sandbox.Open(a.dirs); err != nil {
 		return err
 	}
 	_, err = a.store.Sweep()
+	return err
+}
+
+// loadSettings reads the settings. Commands that are needed most when something
+// is broken do with the defaults then.
+func (a *app) loadSettings(cmd *cobra.Command) (err error) {
+	a.settings, err = settings.Load(a.settingsPath())
+	if err == nil || cmd.Annotations[annotationMends] != "" {
+		return nil
+	}
+	err = fmt.Errorf("%w; mend it with: sbx settings set KEY VALUE, or edit %s", err, a.settingsPath())
+	switch cmd.Name() {
+	case "exec", "run":
+		return notBegun(err)
+	case "diagnose", "reset", "ls", "rm", "stop", "logs":
+		if cmd.Parent().HasParent() {
+			return err // template ls
+		}
+		a.warn(err.Error())
+		a.settings = settings.Defaults()
+		return nil
+	}
 	return err
 }
 

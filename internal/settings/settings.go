@@ -77,6 +77,15 @@ func load(path string, lookup func(string) (string, bool)) (*Settings, error) {
 	return s, nil
 }
 
+// Defaults are the settings of one who has set nothing.
+func Defaults() *Settings {
+	s, err := load(os.DevNull, func(string) (string, bool) { return "", false })
+	if err != nil {
+		panic(err) // an empty file is a good one
+	}
+	return s
+}
+
 // Variable is the environment variable that overrides key.
 func Variable(key string) string {
 	return "SBX_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
