@@ -175,7 +175,12 @@ func (f *frontend) setVringFD(m *message) error {
 	} else if m.request == reqSetVringKick {
 		return errors.New("a queue without a kick descriptor would have to be polled, which is not supported")
 	}
-	m.fds = nil // the queue owns it
+	if fd >= 0 {
+		if err := checkEventfd(fd, m.request != reqSetVringKick); err != nil {
+			return err
+		}
+		m.fds = nil // the queue owns it
+	}
 	switch m.request {
 	case reqSetVringCall:
 		q.setCall(fd)

@@ -56,9 +56,19 @@ func (f *frontend) serve(ctx context.Context) error {
 	debug.SetPanicOnFault(true)
 	hangUp := context.AfterFunc(ctx, func() { _ = f.conn.Close() })
 	defer hangUp()
+	ending, end := context.WithCancel(ctx)
+	ended, freed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(freed)
+		<-ending.Done()
+		f.freeWriters(ended)
+	}()
 	err := f.converse()
+	end()
 	_ = f.conn.Close()
 	f.tearDown()
+	close(ended)
+	<-freed
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || ctx.Err() != nil {
 		return nil
 	}
@@ -87,6 +97,24 @@ func (f *frontend) converse() error {
 			if _, err := f.conn.Write(appendReply(nil, m.request, reply)); err != nil {
 				return fmt.Errorf("failed to reply to the front end: %w", err)
 			}
+		}
+	}
+}
+
+// freeWriters lets nobody wait in a write to an eventfd that the front end has
+// filled, until ended. It runs beside the conversation and the tear-down, which
+// such a writer keeps from going on.
+func (f *frontend) freeWriters(ended <-chan struct{}) {
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		for _, q := range f.queues {
+			q.makeRoom()
+		}
+		select {
+		case <-ended:
+			return
+		case <-again.C:
 		}
 	}
 }

@@ -3,7 +3,9 @@ package vhostuser
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"runtime"
+	"strconv"
 	"sync/atomic"
 	"unsafe"
 
@@ -104,6 +106,41 @@ func (p *poller) close() {
 func signal(fd int) {
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	// It fails only if the counter is full, and then the reader is told anyway.
+	// It is non-blocking (checkEventfd), and fails only if the counter is full, and then the reader is told anyway.
 	_, _ = unix.Write(fd, one[:])
+}
+
+// checkEventfd makes sure that a descriptor of the front end's is an eventfd.
+// One that is written to becomes non-blocking, which QEMU's are already: a
+// write to a full one would wait, with the queue locked.
+func checkEventfd(fd int, written bool) error {
+	what, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	if err != nil {
+		return fmt.Errorf("failed to identify a descriptor: %w", err)
+	}
+	if what != "anon_inode:[eventfd]" {
+		return fmt.Errorf("the descriptor is %q, not an eventfd", what)
+	}
+	if !written {
+		return nil
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("failed to make an eventfd non-blocking: %w", err)
+	}
+	return nil
+}
+
+// makeRoom empties an eventfd if it is full, so that a write to it goes on. The
+// front end shares the description: it may have made it blocking again.
+func makeRoom(fd int) {
+	if fd < 0 {
+		return
+	}
+	set := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | unix.POLLOUT}}
+	if n, err := unix.Poll(set, 0); n != 1 || err != nil || set[0].Revents&(unix.POLLIN|unix.POLLOUT) != unix.POLLIN {
+		return
+	}
+	_ = unix.SetNonblock(fd, true)
+	var count [8]byte
+	_, _ = unix.Preadv2(fd, [][]byte{count[:]}, -1, unix.RWF_NOWAIT)
 }

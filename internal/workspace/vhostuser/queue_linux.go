@@ -25,6 +25,10 @@ type queue struct {
 	broken  bool // no requests are taken until it is started again
 	run     *run // nil when stopped
 
+	// signals orders the change of call and err, which happens with mu held,
+	// with makeRoom, which must not wait for mu. It is held for moments only.
+	signals sync.Mutex
+
 	// A request that outlived its run, because it got stuck on the host, is
 	// answered if the queue goes on where it was stopped; lineage counts the
 	// times when it didn't.
@@ -39,6 +43,21 @@ type queue struct {
 
 func newQueue(f *frontend, index int) *queue {
 	return &queue{index: index, front: f, kick: -1, call: -1, err: -1}
+}
+
+// makeRoom lets a write to one of the queue's eventfds go on that holds mu.
+func (q *queue) makeRoom() {
+	q.signals.Lock()
+	defer q.signals.Unlock()
+	makeRoom(q.call)
+	makeRoom(q.err)
+}
+
+// replaceSignal is replaceFD for call and err; q.mu is held.
+func (q *queue) replaceSignal(slot *int, fd int) {
+	q.signals.Lock()
+	defer q.signals.Unlock()
+	replaceFD(slot, fd)
 }
 
 // replaceFD swaps one of the queue's descriptors, which it closes.
@@ -61,7 +80,7 @@ func (q *queue) setKick(fd int) error {
 func (q *queue) setCall(fd int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	replaceFD(&q.call, fd)
+	q.replaceSignal(&q.call, fd)
 	// An interrupt may have gone to the old descriptor while nobody listened.
 	q.interrupt()
 }
@@ -69,7 +88,7 @@ func (q *queue) setCall(fd int) {
 func (q *queue) setErr(fd int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	replaceFD(&q.err, fd)
+	q.replaceSignal(&q.err, fd)
 }
 
 // configure changes the queue's parameters, which is legal while it is stopped.
@@ -203,7 +222,7 @@ func (q *queue) close() {
 	q.stopped.valid = false
 	q.lineage++
 	for _, fd := range []*int{&q.kick, &q.call, &q.err} {
-		replaceFD(fd, -1)
+		q.replaceSignal(fd, -1)
 	}
 }
 
