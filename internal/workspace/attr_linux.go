@@ -228,7 +228,7 @@ func (f *FS) truncate(n *node, d *desc, h *handle, size uint64) fuse.Status {
 	if !n.isRegular() {
 		return fuse.EINVAL
 	}
-	fd, s := f.reopen(d.fd, unix.O_WRONLY, 0)
+	fd, s := f.reopen(d.fd, unix.O_WRONLY|unix.O_NONBLOCK, 0)
 	if !s.Ok() {
 		return s
 	}
