@@ -24,6 +24,9 @@ func (a *app) attach(ctx context.Context, r *sandbox.Record, args []string) erro
 		return a.exec(ctx, r.Name, "", control.Spawn{Argv: command}, true, false)
 	}
 	err = a.session(ctx, r.Name, "", func(client *control.Client) (control.Exit, error) {
+		if len(args) > 0 {
+			a.warnIgnored(ctx, client, r.Name)
+		}
 		return a.attachTerminal(ctx, client, control.Attach{Name: agentSession, Spawn: &control.Spawn{Argv: command}})
 	})
 	if !errors.Is(err, control.ErrDetached) {
@@ -73,7 +76,11 @@ func (a *app) beginSession(ctx context.Context, r *sandbox.Record, args []string
 		return err
 	}
 	defer client.Close()
-	if there, err := hasSession(ctx, client); there || err != nil {
+	there, err := hasSession(ctx, client)
+	if there && len(args) > 0 {
+		a.warn(ignored(r.Name))
+	}
+	if there || err != nil {
 		return err
 	}
 	watch, cancel := context.WithCancel(ctx)
@@ -99,6 +106,17 @@ func (a *app) beginSession(ctx context.Context, r *sandbox.Record, args []string
 		return fmt.Errorf("sandbox %q: the agent ended at once with exit code %d; see what it says with: sbx run --name %s", r.Name, exit.Status(), r.Name)
 	}
 	return err
+}
+
+// warnIgnored tells one who gives arguments to an agent that runs already.
+func (a *app) warnIgnored(ctx context.Context, client *control.Client, name string) {
+	if there, err := hasSession(ctx, client); err == nil && there {
+		a.warn(ignored(name))
+	}
+}
+
+func ignored(name string) string {
+	return fmt.Sprintf("the agent of sandbox %s runs already; the arguments after -- are ignored", name)
 }
 
 // untilSession returns when the guest has the agent's session.

@@ -99,7 +99,7 @@ func (a *app) workspaces(ctx context.Context, args []string, force bool) ([]sand
 	var list []sandbox.Workspace
 	for _, arg := range args {
 		w, err := sandbox.ParseWorkspace(arg)
-		if errors.Is(err, sandbox.ErrTooMuch) && (force || a.interactive() && a.confirm(ctx, err.Error()+". Share it all the same?") == nil) {
+		if ctx.Err() == nil && errors.Is(err, sandbox.ErrTooMuch) && (force || a.interactive() && a.confirm(ctx, err.Error()+". Share it all the same?") == nil) {
 			err = nil
 		}
 		if err != nil {
@@ -128,6 +128,8 @@ func (a *app) create(ctx context.Context, f *createFlags, agent string, workspac
 	if err := m.Start(ctx, r.Name); err != nil {
 		if ctx.Err() == nil {
 			err = errors.Join(err, m.Remove(context.WithoutCancel(ctx), r.Name))
+		} else {
+			a.tell(fmt.Sprintf("the sandbox %s exists and may go on starting; remove it with: sbx rm -f %s", r.Name, r.Name))
 		}
 		return nil, err
 	}

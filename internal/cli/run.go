@@ -92,18 +92,23 @@ func (a *app) findOrCreate(cmd *cobra.Command, f *createFlags, args []string) (*
 		}
 		paths = []string{dir}
 	}
-	workspaces, err := a.workspaces(cmd.Context(), paths, f.force)
-	if err != nil {
-		return nil, err
-	}
 	if f.name == "" {
-		r, err := a.sameSandbox(args[0], workspaces)
+		// What is shared already needs no second yes.
+		known, err := a.workspaces(cmd.Context(), paths, true)
+		if err != nil {
+			return nil, err
+		}
+		r, err := a.sameSandbox(args[0], known)
 		if err != nil {
 			return nil, err
 		}
 		if r != nil {
 			return a.reuse(cmd, f, r, nil)
 		}
+	}
+	workspaces, err := a.workspaces(cmd.Context(), paths, f.force)
+	if err != nil {
+		return nil, err
 	}
 	r, err := a.create(cmd.Context(), f, args[0], workspaces)
 	if err == nil && !f.quiet {
@@ -119,7 +124,7 @@ func (a *app) reuse(cmd *cobra.Command, f *createFlags, r *sandbox.Record, args 
 		return nil, fmt.Errorf("sandbox %q runs the agent %s, not %s; choose another --name", r.Name, r.Agent, args[0])
 	}
 	if len(args) > 1 {
-		workspaces, err := a.workspaces(cmd.Context(), args[1:], f.force)
+		workspaces, err := a.workspaces(cmd.Context(), args[1:], true) // only compared
 		if err != nil {
 			return nil, err
 		}
