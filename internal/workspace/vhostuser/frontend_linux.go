@@ -239,11 +239,14 @@ func (f *frontend) setMemory(m *memory) {
 
 // revokeMemory takes the guest's memory away from all requests in flight.
 func (f *frontend) revokeMemory() {
-	for _, m := range f.former {
-		m.revoke()
-	}
+	tables := f.former
 	if f.mem != nil {
-		f.mem.revoke()
+		tables = append(slices.Clone(tables), f.mem)
+	}
+	for _, m := range tables {
+		if err := m.revoke(); err != nil {
+			f.log.Error("requests that are stuck may still write to guest memory", "error", err)
+		}
 	}
 }
 

@@ -102,19 +102,36 @@ func (m *memory) remap() (*memory, error) {
 
 // revoke puts empty private pages in the place of guest memory, so that
 // requests which still hold slices of it can do no harm to the guest.
-func (m *memory) revoke() {
+func (m *memory) revoke() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.unmapped || m.revoked.Swap(true) {
-		return
+		return nil
 	}
+	var failed error
 	for _, r := range m.regions {
-		_, err := unix.MmapPtr(-1, 0, ptrOf(r.mapping), uintptr(len(r.mapping)),
-			unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_NORESERVE)
-		if err != nil {
-			panic(fmt.Sprintf("mmap over %d mapped bytes: %v", len(r.mapping), err))
+		if replace(r.mapping) == nil {
+			continue
 		}
+		failed = errors.Join(failed, conceal(r.mapping))
 	}
+	return failed
+}
+
+// replace puts empty private pages in the place of a mapping.
+func replace(mapping []byte) error {
+	_, err := unix.MmapPtr(-1, 0, ptrOf(mapping), uintptr(len(mapping)),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_NORESERVE)
+	return err
+}
+
+// conceal is what is left when there are no pages to put there: whoever touches
+// the mapping faults, which ends that request and breaks its queue.
+func conceal(mapping []byte) error {
+	if err := unix.Mprotect(mapping, unix.PROT_NONE); err != nil {
+		return fmt.Errorf("failed to take %d bytes of guest memory away: %w", len(mapping), err)
+	}
+	return nil
 }
 
 func (m *memory) gone() bool {

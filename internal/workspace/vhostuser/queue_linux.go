@@ -139,10 +139,13 @@ func (q *queue) startLocked() (err error) {
 	mem.acquire()
 	q.run = &run{q: q, poller: p, ring: r, mem: mem, lineage: q.lineage,
 		indirect: q.front.hasFeature(featureIndirect), drained: make(chan struct{})}
-	q.flushLost()
 	if !q.run.addWorker() {
-		q.breakLocked(fmt.Errorf("no worker is free"))
+		q.run = nil // nobody would ever clean up behind it
+		p.close()
+		mem.release()
+		return fmt.Errorf("failed to start queue %d: %d requests are stuck already", q.index, maxFrontendWorkers)
 	}
+	q.flushLost()
 	return nil
 }
 
