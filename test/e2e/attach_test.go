@@ -165,7 +165,7 @@ func TestExecOnATerminal(t *testing.T) {
 	w.sbx("create", "--name", "tty", "shell")
 	s := w.open(t, "exec", "-it", "tty", "bash", "--norc")
 	s.waitFor("$")
-	s.send("stty size; trap 'echo caught-$((1+1))' INT\r")
+	s.send("trap 'echo caught-$((1+1))' INT; stty size\r")
 	s.waitFor("24 80")
 	s.send("\x03") // an interrupt goes to the guest, not to sbx
 	s.waitFor("caught-2")
