@@ -47,8 +47,9 @@ type descCache struct {
 	mu     sync.Mutex
 	nodes  []*node
 	hand   int
-	max    int // descriptors of nodes that are not pinned
-	pinned int // entries of nodes with open handles, about
+	idle   *quota // descriptors of nodes that are not pinned, in all sessions
+	counts int    // what idle has of this cache
+	pinned int    // entries of nodes with open handles
 	closed bool
 }
 
@@ -73,6 +74,10 @@ func (c *descCache) install(n *node, d *desc) *desc {
 	n.used.Store(true)
 	n.slot = len(c.nodes)
 	c.nodes = append(c.nodes, n)
+	if n.opens > 0 {
+		c.pinned++
+	}
+	c.settle()
 	victims := c.sweep(n)
 	c.mu.Unlock()
 	for _, v := range victims {
@@ -81,10 +86,17 @@ func (c *descCache) install(n *node, d *desc) *desc {
 	return d
 }
 
+// settle tells the other sessions what this one keeps; c.mu is held.
+func (c *descCache) settle() {
+	now := len(c.nodes) - c.pinned
+	c.idle.used.Add(int64(now - c.counts))
+	c.counts = now
+}
+
 // sweep takes descriptors away until the bound is met; c.mu is held.
 func (c *descCache) sweep(keep *node) []*desc {
 	var victims []*desc
-	for i := 0; i < maxSweep && len(c.nodes)-c.pinned > c.max; i++ {
+	for i := 0; i < maxSweep && c.idle.used.Load() > c.idle.max; i++ {
 		if c.hand >= len(c.nodes) {
 			c.hand = 0
 		}
@@ -94,6 +106,7 @@ func (c *descCache) sweep(keep *node) []*desc {
 			continue
 		}
 		victims = append(victims, c.remove(n))
+		c.settle()
 	}
 	return victims
 }
@@ -118,6 +131,7 @@ func (c *descCache) drop(n *node) {
 			c.pinned--
 		}
 		d = c.remove(n)
+		c.settle()
 	}
 	c.mu.Unlock()
 	if d != nil {
@@ -131,6 +145,7 @@ func (c *descCache) pin(n *node) {
 	n.opens++
 	if n.opens == 1 && n.slot != noSlot {
 		c.pinned++
+		c.settle()
 	}
 	c.mu.Unlock()
 }
@@ -140,6 +155,7 @@ func (c *descCache) unpin(n *node) {
 	n.opens--
 	if n.opens == 0 && n.slot != noSlot {
 		c.pinned--
+		c.settle()
 	}
 	c.mu.Unlock()
 }
@@ -154,6 +170,7 @@ func (c *descCache) relieve() {
 			victims = append(victims, c.remove(n))
 		}
 	}
+	c.settle()
 	c.mu.Unlock()
 	for _, v := range victims {
 		v.unref()
@@ -238,6 +255,7 @@ func (c *descCache) close() {
 		all = append(all, c.remove(c.nodes[len(c.nodes)-1]))
 	}
 	c.pinned = 0
+	c.settle()
 	c.mu.Unlock()
 	for _, d := range all {
 		d.unref()

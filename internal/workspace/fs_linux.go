@@ -26,7 +26,7 @@ type FS struct {
 
 	proc     procFD
 	procDesc *desc
-	limit    int // descriptors
+	budget   *budget // shared by all sessions
 	umask    uint32
 	root     *node
 	nodes    *table
@@ -53,7 +53,7 @@ func New(folders []Folder, o Options) (*FS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("workspace: failed to open /proc/self/fd: %w", err)
 	}
-	f := empty(folders, o, proc, limit)
+	f := empty(folders, o, proc, newBudget(limit, o.MaxNodes))
 	if err := f.openFolders(); err != nil {
 		f.Close()
 		return nil, err
@@ -62,7 +62,7 @@ func New(folders []Folder, o Options) (*FS, error) {
 }
 
 // empty is a file system without its folders.
-func empty(folders []Folder, o Options, proc *desc, limit int) *FS {
+func empty(folders []Folder, o Options, proc *desc, b *budget) *FS {
 	f := &FS{
 		RawFileSystem: fuse.NewDefaultRawFileSystem(),
 		opts:          o,
@@ -71,12 +71,11 @@ func empty(folders []Folder, o Options, proc *desc, limit int) *FS {
 		procDesc:      proc,
 		proc:          procFD(proc.fd),
 		umask:         processUmask(),
-		limit:         limit,
+		budget:        b,
 	}
-	// A handle costs two descriptors: its own and its node's.
-	f.cache.max = min(max(limit/5, 4), maxIdle)
-	f.handles = newHandles(max(limit*2/5, 4), &f.cache)
-	f.nodes = newTable(o.MaxNodes, f.cache.drop)
+	f.cache.idle = &b.idle
+	f.handles = newHandles(&b.handles, &f.cache)
+	f.nodes = newTable(&b.nodes, f.cache.drop)
 	f.root = &node{id: fuse.FUSE_ROOT_ID, ftype: unix.S_IFDIR, slot: noSlot, key: key{dom: &domain{readOnly: true}}}
 	f.nodes.putID(f.root)
 	return f
@@ -87,7 +86,7 @@ func empty(folders []Folder, o Options, proc *desc, limit int) *FS {
 // folder's surroundings could lead a second look elsewhere.
 func (f *FS) session() *FS {
 	f.procDesc.ref()
-	s := empty(f.folders, f.opts, f.procDesc, f.limit)
+	s := empty(f.folders, f.opts, f.procDesc, f.budget)
 	s.domains, s.nested = f.domains, f.nested
 	for _, r := range f.roots {
 		d := r.desc.Load()
@@ -101,10 +100,6 @@ func (f *FS) session() *FS {
 	}
 	return s
 }
-
-// maxIdle is the most descriptors that are kept only because they may be used
-// again.
-const maxIdle = 16 << 10
 
 // descriptorLimit is how many descriptors this file system may use.
 func descriptorLimit(wanted int) (int, error) {

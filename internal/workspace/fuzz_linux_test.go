@@ -35,7 +35,7 @@ func FuzzRequests(f *testing.F) {
 			g.step()
 		}
 		must(t, x.fs.Close())
-		if n := x.fs.handles.count.Load() + x.fs.nodes.count.Load(); n != 0 {
+		if n := x.fs.handles.count.used.Load() + x.fs.nodes.count.used.Load(); n != 0 {
 			t.Errorf("%d nodes and handles are left", n)
 		}
 		if after := snapshot(t, x.outside); after != outside {

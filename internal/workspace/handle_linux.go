@@ -26,8 +26,7 @@ type handle struct {
 type handles struct {
 	shards [shardCount]handleShard
 	lastID atomic.Uint64
-	count  atomic.Int64
-	max    int64
+	count  *quota
 	cache  *descCache
 }
 
@@ -36,8 +35,8 @@ type handleShard struct {
 	m  map[uint64]*handle
 }
 
-func newHandles(limit int, cache *descCache) *handles {
-	t := &handles{max: int64(limit), cache: cache}
+func newHandles(count *quota, cache *descCache) *handles {
+	t := &handles{count: count, cache: cache}
 	for i := range t.shards {
 		t.shards[i].m = make(map[uint64]*handle)
 	}
@@ -45,15 +44,9 @@ func newHandles(limit int, cache *descCache) *handles {
 }
 
 // reserve makes room for one handle. It is followed by add or cancel.
-func (t *handles) reserve() bool {
-	if t.count.Add(1) > t.max {
-		t.count.Add(-1)
-		return false
-	}
-	return true
-}
+func (t *handles) reserve() bool { return t.count.take() }
 
-func (t *handles) cancel() { t.count.Add(-1) }
+func (t *handles) cancel() { t.count.give() }
 
 // add makes fd, which it owns from now on, a handle of n, which is pinned.
 func (t *handles) add(n *node, fd int, write bool) *handle {
@@ -89,7 +82,7 @@ func (t *handles) put(h *handle) {
 		unix.Close(h.fd)
 	}
 	t.cache.unpin(h.node)
-	t.count.Add(-1)
+	t.count.give()
 }
 
 // release takes the number back.

@@ -84,8 +84,7 @@ type table struct {
 	ids    [shardCount]idShard
 	keys   [shardCount]keyShard
 	lastID atomic.Uint64
-	count  atomic.Int64
-	max    int64
+	count  *quota
 	drop   func(*node) // closes the descriptor of a node that is gone
 }
 
@@ -102,8 +101,8 @@ type keyShard struct {
 // firstID is the first number given to a node that is not a root.
 const firstID = 1 << 16
 
-func newTable(maxNodes int, drop func(*node)) *table {
-	t := &table{max: int64(maxNodes), drop: drop}
+func newTable(count *quota, drop func(*node)) *table {
+	t := &table{count: count, drop: drop}
 	t.lastID.Store(firstID - 1)
 	for i := range t.ids {
 		t.ids[i].m = make(map[uint64]*node)
@@ -151,14 +150,13 @@ func (t *table) enter(k key, st *unix.Statx_t, mix uint64, parent *node, name st
 		n = nil // the old one stays reachable by its number until forgotten
 	}
 	if n == nil {
-		if t.count.Load() >= t.max {
+		if !t.count.take() {
 			s.mu.Unlock()
 			return nil
 		}
 		n = &node{id: t.lastID.Add(1), key: k, mix: mix, ftype: st.Mode & unix.S_IFMT, slot: noSlot}
 		n.btime.Store(birth(st))
 		s.m[k] = n
-		t.count.Add(1)
 		t.putID(n)
 	}
 	n.lookups++
@@ -266,7 +264,7 @@ func (t *table) reap(s *keyShard, n *node) *node {
 		delete(s.m, n.key)
 	}
 	t.deleteID(n.id)
-	t.count.Add(-1)
+	t.count.give()
 	t.drop(n)
 	if old := n.loc.Swap(nil); old != nil {
 		return old.parent

@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,9 @@ func TestManyNodes(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
+	longName := strings.Repeat("n", nameMax)
 	before := heap()
-	table := newTable(2*count, func(*node) {})
+	table := newTable(&quota{max: 2 * count}, func(*node) {})
 	dom := &domain{}
 	root := &node{id: 2, ftype: unix.S_IFDIR, slot: noSlot, key: key{dom: dom}}
 	nodes := make([]*node, 0, count)
@@ -29,7 +31,7 @@ func TestManyNodes(t *testing.T) {
 			st.Mode = unix.S_IFDIR
 			dir = root
 		}
-		n := table.enter(key{dom, inodeOf(&st)}, &st, 0, dir, "file"+itoa(i))
+		n := table.enter(key{dom, inodeOf(&st)}, &st, 0, dir, longName[:nameMax-len(itoa(i))]+itoa(i))
 		if i%perDir == 0 {
 			dir = n
 		}
@@ -37,7 +39,7 @@ func TestManyNodes(t *testing.T) {
 	}
 	each := (heap() - before) / count
 	t.Logf("%d bytes a node", each)
-	if each > 600 {
+	if each > 650 {
 		t.Errorf("%d bytes a node", each)
 	}
 	for _, n := range nodes {
@@ -46,7 +48,7 @@ func TestManyNodes(t *testing.T) {
 		}
 		table.forget(n, 1)
 	}
-	if n := table.count.Load(); n != 0 || root.kids.Load() != 0 {
+	if n := table.count.used.Load(); n != 0 || root.kids.Load() != 0 {
 		t.Errorf("%d nodes are left, %d in the root", n, root.kids.Load())
 	}
 }
@@ -54,7 +56,7 @@ func TestManyNodes(t *testing.T) {
 // Directories that seem to contain each other, as seen by requests that a rename
 // on the host overtook, must not keep each other.
 func TestDirectoriesSeenInsideEachOther(t *testing.T) {
-	table := newTable(100, func(*node) {})
+	table := newTable(&quota{max: 100}, func(*node) {})
 	dom := &domain{}
 	root := &node{id: 2, ftype: unix.S_IFDIR, slot: noSlot, key: key{dom: dom}}
 	enter := func(ino uint64, parent *node, name string) *node {
@@ -71,7 +73,7 @@ func TestDirectoriesSeenInsideEachOther(t *testing.T) {
 		t.Error("a went before what is in it")
 	}
 	table.forget(b, 1)
-	if n := table.count.Load(); n != 0 {
+	if n := table.count.used.Load(); n != 0 {
 		t.Errorf("%d nodes are left", n)
 	}
 }

@@ -45,14 +45,14 @@ type Options struct {
 	// process's soft limit (RLIMIT_NOFILE), so raise that before.
 	MaxDescriptors int
 	// MaxNodes bounds the files that the guest's kernel may hold on to at once.
-	// 0 means 4 million, about 1 GB of memory at worst.
+	// 0 means a million, about 600 MB of memory at worst (long names).
 	MaxNodes int
 }
 
 const (
 	defaultTTL      = 900 * time.Millisecond
 	maxTTL          = time.Second
-	defaultMaxNodes = 4 << 20
+	defaultMaxNodes = 1 << 20
 	nameMax         = 255
 )
 

@@ -268,10 +268,10 @@ func TestLimits(t *testing.T) {
 	for _, id := range ids {
 		x.fs.Forget(id, 1)
 	}
-	if n := x.fs.nodes.count.Load(); n != 0 {
+	if n := x.fs.nodes.count.used.Load(); n != 0 {
 		t.Errorf("%d nodes are left", n)
 	}
-	if n := x.fs.handles.count.Load(); n != 0 {
+	if n := x.fs.handles.count.used.Load(); n != 0 {
 		t.Errorf("%d handles are left", n)
 	}
 }
