@@ -12,6 +12,7 @@ import (
 
 	"sbx/internal/nearest"
 	"sbx/internal/sandbox"
+	"sbx/internal/term"
 )
 
 // atLeast and exactly check the number of arguments.
@@ -130,7 +131,7 @@ func (a *app) ask(ctx context.Context, question string, otherwise bool) (bool, e
 	if otherwise {
 		hint = "[Y/n]"
 	}
-	fmt.Fprintf(a.stderr, "%s %s ", printable(question), hint)
+	fmt.Fprintf(a.stderr, "%s %s ", term.Printable(question), hint)
 	answers := make(chan string, 1)
 	go func() { // can't be waited for: nothing interrupts a Read
 		line, err := bufio.NewReader(a.stdin).ReadString('\n')

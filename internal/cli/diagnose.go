@@ -10,6 +10,7 @@ import (
 
 	"sbx/internal/host"
 	"sbx/internal/sandbox"
+	"sbx/internal/term"
 )
 
 func (a *app) diagnoseCommand() *cobra.Command {
@@ -44,9 +45,9 @@ func (a *app) diagnoseCommand() *cobra.Command {
 
 func (a *app) printChecks(checks []host.Check) {
 	for _, c := range checks {
-		fmt.Fprintf(a.stdout, "%-5s %-16s %s\n", c.Status, c.Name, printable(c.Detail))
+		fmt.Fprintf(a.stdout, "%-5s %-16s %s\n", c.Status, c.Name, term.Printable(c.Detail))
 		if c.Mend != "" {
-			fmt.Fprintf(a.stdout, "%-5s %-16s → %s\n", "", "", printable(c.Mend))
+			fmt.Fprintf(a.stdout, "%-5s %-16s → %s\n", "", "", term.Printable(c.Mend))
 		}
 	}
 }

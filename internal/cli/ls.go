@@ -13,8 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sbx/internal/progress"
 	"sbx/internal/sandbox"
 	"sbx/internal/supervisor"
+	"sbx/internal/term"
 )
 
 // listing is one sandbox in sbx ls --json. The names are stable.
@@ -130,11 +132,11 @@ func printListing(w io.Writer, list []listing) error {
 	for _, l := range list {
 		cpu, memory := "-", "-"
 		if l.MonitorPID != 0 {
-			cpu, memory = fmt.Sprintf("%.0f%%", 100*l.CPU), formatBytes(l.Memory)
+			cpu, memory = fmt.Sprintf("%.0f%%", 100*l.CPU), progress.Bytes(l.Memory)
 		}
 		var paths []string
 		for _, w := range l.Workspaces {
-			paths = append(paths, printable(w.String()))
+			paths = append(paths, term.Printable(w.String()))
 		}
 		fmt.Fprintln(t, strings.Join([]string{l.Name, orDash(l.Agent), l.Status, cpu, memory, orDash(strings.Join(l.Ports, ",")), orDash(strings.Join(paths, " "))}, "\t"))
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sbx/internal/progress"
 	"sbx/internal/template"
 )
 
@@ -46,7 +47,7 @@ func (a *app) templateLsCommand() *cobra.Command {
 			w := tabwriter.NewWriter(a.stdout, 0, 0, 3, ' ', 0)
 			fmt.Fprintln(w, "TEMPLATE\tID\tSIZE\tCREATED")
 			for _, t := range list {
-				fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\n", t.Name, t.ID, formatBytes(t.Size), t.Created.Local().Format(time.DateTime))
+				fmt.Fprintf(w, "%s\t%.12s\t%s\t%s\n", t.Name, t.ID, progress.Bytes(t.Size), t.Created.Local().Format(time.DateTime))
 			}
 			return w.Flush()
 		},

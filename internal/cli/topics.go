@@ -31,9 +31,11 @@ wrote (build scripts, git hooks) run with your rights: look before you run them.
 		Long: `    0  success
     1  the operation failed
     2  wrong usage
+  129  the terminal went away; 130 interrupted by ctrl-c; 143 by SIGTERM
   125  exec, run: sbx failed before the command could start
   126  exec, run: the command can't be executed
   127  exec, run: there is no such command
+  137  exec, run: the sandbox was stopped under the command, or SIGKILL ended it
 128+N  exec, run: signal N ended the command
        exec, run: else the command's own exit code`,
 	},
