@@ -143,12 +143,32 @@ func setupCgroups(pidsMax int64) error {
 	if err := os.Mkdir(sessionsCgroup, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
+	if err := limitMemory(); err != nil {
+		return err
+	}
 	if pidsMax <= 0 {
 		return nil
 	}
 	err = os.WriteFile(sessionsCgroup+"/pids.max", []byte(strconv.FormatInt(pidsMax, 10)), 0o644)
 	if err != nil {
 		return fmt.Errorf("limit the number of processes: %w", err)
+	}
+	return nil
+}
+
+// limitMemory keeps a little of the machine's memory from the sessions, what they
+// fill temporary file systems with included: else they could leave the kernel
+// nothing, and nothing to kill for it either, and it would panic.
+func limitMemory() error {
+	info, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return err
+	}
+	total, _ := memory(info)
+	limit := total - min(max(total/16, 32<<20), 256<<20)
+	err = os.WriteFile(sessionsCgroup+"/memory.max", []byte(strconv.FormatInt(limit, 10)), 0o644)
+	if err != nil {
+		return fmt.Errorf("limit the memory of sessions: %w", err)
 	}
 	return nil
 }
