@@ -111,7 +111,7 @@ func templateArtifact(o Options) artifact {
 	}
 }
 
-// virtualization probes KVM, or recalls what an earlier probe found.
+// virtualization probes KVM.
 func (o Options) virtualization(ctx context.Context, inst *qemu.Installation) Check {
 	c := Check{Name: "virtualization"}
 	k, err := kernel.Open(o.Dirs.Cache)
@@ -123,6 +123,10 @@ func (o Options) virtualization(ctx context.Context, inst *qemu.Installation) Ch
 	if err != nil {
 		c.Status, c.Detail, c.Mend = Fail, err.Error(), runSetup
 		return c
+	}
+	// Asked on purpose, so tried anew: the host may have been mended.
+	if err := qemu.ForgetVerdict(o.Dirs.Cache); err != nil {
+		o.log().Debug("cannot forget the last verdict on KVM", "error", err)
 	}
 	verdict := qemu.ProbeCached(ctx, o.Dirs.Cache, inst, k.Vmlinux(), initrd)
 	switch {
