@@ -160,6 +160,20 @@ func TestAgentSessionOutlivesTheTerminal(t *testing.T) {
 	}
 }
 
+func TestRunDetached(t *testing.T) {
+	w := newWorld(t)
+	if got := w.sbx("run", "-d", "--name", "bg", "shell", w.folder("project")); got != "bg\n" {
+		t.Errorf("run -d prints %q", got)
+	}
+	w.sbx("run", "-d", "--name", "bg") // again: the session is there
+	s := w.open(t, "run", "--name", "bg")
+	s.waitFor("$")
+	s.send("exit 6\r")
+	if code := s.waitEnd(); code != 6 {
+		t.Errorf("exit code %d, want 6", code)
+	}
+}
+
 func TestExecOnATerminal(t *testing.T) {
 	w := newWorld(t)
 	w.sbx("create", "--name", "tty", "shell")

@@ -103,6 +103,11 @@ PY`)
 			cd .. && git clone -q repo clone && git -C clone log --oneline | grep -q first && sudo git -C clone status >/dev/null
 			tar cf r.tar repo && mkdir x && tar xf r.tar -C x && sudo tar xf r.tar -C x && diff -r repo x/repo && rm -rf repo clone x r.tar`)
 	})
+	t.Run("npm", func(t *testing.T) {
+		w.guest("ws", `mkdir lib app; echo '{"name":"lib","version":"1.0.0","main":"i.js"}' >lib/package.json; echo 'module.exports = 42' >lib/i.js
+			tgz=$(cd lib && npm pack --silent) && cd app && echo '{"name":"app","version":"1.0.0"}' >package.json
+			npm install --silent --no-audit --no-fund --offline ../lib/$tgz && test $(node -p 'require("lib")') = 42 && test -f node_modules/lib/i.js && cd .. && rm -rf lib app`)
+	})
 	t.Run("inotify for changes made inside", func(t *testing.T) {
 		w.guest("ws", `python3 - <<'PY'
 import ctypes, os, select
