@@ -71,7 +71,7 @@ func (m *Manager) Create(ctx context.Context, r *sandbox.Record, k *kernel.Kerne
 
 // Start makes a sandbox run; one that runs already is left alone.
 func (m *Manager) Start(ctx context.Context, name string) error {
-	if m.Store.Locked(name) && m.client(name).WaitReady(ctx) == nil {
+	if m.Store.Locked(name) && m.Client(name).WaitReady(ctx) == nil {
 		return nil
 	}
 	return supervisor.Spawn(ctx, m.Store, name, m.Warn)
@@ -125,7 +125,7 @@ func (m *Manager) forceAndLock(ctx context.Context, name string) (*sandbox.Lock,
 		return lock, err
 	}
 	m.Warn(fmt.Sprintf("the supervisor of %s does not react; killing it", name))
-	if err := m.client(name).Kill(); err != nil {
+	if err := m.Client(name).Kill(); err != nil {
 		return nil, fmt.Errorf("sandbox %q: its supervisor does not react: %w", name, err)
 	}
 	return m.Store.LockWait(ctx, name)
@@ -145,7 +145,7 @@ func (m *Manager) endAndLock(ctx context.Context, name string, force bool) (*san
 		if !errors.Is(err, sandbox.ErrLocked) {
 			return lock, err
 		}
-		err = m.client(name).Stop(ctx, force)
+		err = m.Client(name).Stop(ctx, force)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -166,13 +166,11 @@ func (m *Manager) Status(ctx context.Context, name string) (*supervisor.Status, 
 	if !m.Store.Locked(name) {
 		return nil, supervisor.ErrNotRunning
 	}
-	return m.client(name).Status(ctx)
+	return m.Client(name).Status(ctx)
 }
 
 // Client gives access to a running sandbox.
-func (m *Manager) Client(name string) *supervisor.Client { return m.client(name) }
-
-func (m *Manager) client(name string) *supervisor.Client {
+func (m *Manager) Client(name string) *supervisor.Client {
 	return supervisor.NewClient(m.Store.RuntimeDir(name))
 }
 
