@@ -39,18 +39,45 @@ func (s *supervisor) start(ctx context.Context, warn func(string)) error {
 	if err := s.serveWorkspaces(ctx); err != nil {
 		return err
 	}
-	if err := s.startMachine(ctx, k, image, warn); err != nil {
+	if err := s.boot(ctx, k, image, warn); err != nil {
 		return err
 	}
 	if err := s.confine(); err != nil {
 		return err
 	}
-	s.guest = newGuestLink(s.machine, s.log)
-	s.log.Info("machine started", "after", time.Since(s.started))
 	if err := s.configureGuest(ctx, k); err != nil {
 		return s.explainBoot(err)
 	}
 	return s.serveSSH()
+}
+
+// bootPatience is far more than a boot takes. Under emulation a guest in several
+// hundred loses its timer while it boots, and then hangs for good.
+const bootPatience = 75 * time.Second
+
+// boot starts the machine and returns when its guest answers. A guest that
+// hangs is started again, once.
+func (s *supervisor) boot(ctx context.Context, k *kernel.Kernel, image *template.Template, warn func(string)) error {
+	for again := false; ; again = true {
+		if err := s.startMachine(ctx, k, image, warn); err != nil {
+			return err
+		}
+		s.log.Info("machine started", "after", time.Since(s.started))
+		s.guest = newGuestLink(s.machine, s.log)
+		patient, cancel := context.WithTimeout(ctx, bootPatience)
+		_, err := s.guest.Client(patient)
+		hangs := patient.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if !hangs || again {
+			return s.explainBoot(err)
+		}
+		warn("the guest hangs while it boots; starting it again")
+		s.machine.Kill()
+		s.guest.Close()
+	}
 }
 
 func (s *supervisor) startMachine(ctx context.Context, k *kernel.Kernel, image *template.Template, warn func(string)) error {
